@@ -1,0 +1,27 @@
+"""Recurrent sequence models: any cell at kernel speed, whole jobs by one command."""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Where each public name lives. Names are imported when first used, so that `import recurra` and
+# `recurra --help` do not wait for torch.
+_HOME = {
+    "CELLS": "recurra.cells",
+    "Cell": "recurra.cells",
+    "RecurraError": "recurra.errors",
+    "find_cell": "recurra.cells",
+}
+
+__all__ = [*sorted(_HOME)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'recurra' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,42 @@
+"""The facts that decide which backend may run a scan."""
+
+from dataclasses import dataclass
+
+import torch
+
+from recurra.cells import Cell
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A scan, described without its data: what a backend's `supports` looks at.
+
+    Sizes are in units, `time` in steps; `output_size` is the size of `states[0]`. `is_transformed`
+    is true while `torch.func` (vmap, jvp, grad) looks at the tensors.
+    """
+
+    cell: Cell
+    time: int
+    batch: int
+    input_size: int
+    hidden_size: int
+    output_size: int
+    dtype: torch.dtype = torch.float32
+    device: str = "cpu"
+    has_bias: bool = True
+    has_lengths: bool = False
+    has_reset: bool = False
+    has_hidden_mask: bool = False
+    has_zoneout: bool = False
+    is_reverse: bool = False
+    needs_gradient: bool = False
+    all_states: bool = False
+    is_transformed: bool = False
+
+
+@dataclass(frozen=True)
+class Support:
+    """A backend's answer: whether it runs the problem, and the reason in a few words."""
+
+    ok: bool
+    reason: str

@@ -1,0 +1,118 @@
+"""Which implementation runs a cell over a sequence, and why each other one does not."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recurra.cells import Cell
+from recurra.errors import ArgumentError, NotSupportedByBackend
+from recurra.kernels import reference_backend, torch_backend
+from recurra.kernels.problem import Problem, Support
+from recurra.reference import Controls, Parameters, Tensors
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation of "run this cell over this sequence".
+
+    Attributes:
+        name: what users pass as `backend=`.
+        supports: decides from the facts of the problem alone, never by trying.
+        run: `(cell, x, state, parameters, controls, all_states) -> (sequences, last)`, with the
+            meaning of `recurra.reference.scan`; without `all_states`, `sequences` holds
+            `states[0]` only.
+    """
+
+    name: str
+    supports: Callable[[Problem], Support]
+    run: Callable[..., tuple[Tensors, Tensors]]
+
+
+# The order is the order of preference of backend="auto".
+BACKENDS: tuple[Backend, ...] = (
+    Backend("torch", torch_backend.supports, torch_backend.run),
+    Backend("reference", reference_backend.supports, reference_backend.run),
+)
+
+
+def backend_names() -> tuple[str, ...]:
+    """What `backend=` accepts."""
+    return ("auto", *(backend.name for backend in BACKENDS))
+
+
+def choose(problem: Problem, name: str = "auto") -> Backend:
+    """The backend that runs a problem.
+
+    "auto" takes the first of `BACKENDS` that supports it; a backend asked for by name never falls
+    back.
+
+    Raises:
+        ArgumentError: there is no backend of that name.
+        NotSupportedByBackend: the named one refuses; says why.
+    """
+    if name not in backend_names():
+        raise ArgumentError(f"backend {name!r} does not exist; use one of {backend_names()}")
+    for backend in BACKENDS:
+        if name in ("auto", backend.name):
+            support = backend.supports(problem)
+            if support.ok:
+                return backend
+            if name != "auto":
+                raise NotSupportedByBackend(
+                    f"backend {name!r} cannot run cell {problem.cell.name!r} here: "
+                    f"{support.reason}; backend='auto' takes one that can"
+                )
+    raise AssertionError("the reference supports everything")
+
+
+def explain(problem: Problem) -> dict[str, Support]:
+    """Every backend's answer to a problem, in the order of preference."""
+    return {backend.name: backend.supports(problem) for backend in BACKENDS}
+
+
+def run(
+    cell: Cell,
+    x: Tensor,
+    state: Tensors,
+    parameters: Parameters,
+    controls: Controls = Controls(),
+    *,
+    all_states: bool = False,
+    backend: str = "auto",
+) -> tuple[Tensors, Tensors]:
+    """Run a cell over a padded batch by the chosen backend; see `recurra.reference.scan`."""
+    problem = describe(cell, x, state, parameters, controls, all_states)
+    return choose(problem, backend).run(cell, x, state, parameters, controls, all_states)
+
+
+def describe(
+    cell: Cell,
+    x: Tensor,
+    state: Tensors,
+    parameters: Parameters,
+    controls: Controls,
+    all_states: bool,
+) -> Problem:
+    """The facts of a scan, from its tensors."""
+    tensors = (x, *state, *(p for p in parameters[:6] if p is not None), *parameters.vectors)
+    return Problem(
+        cell=cell,
+        time=x.shape[0],
+        batch=x.shape[1],
+        input_size=x.shape[2],
+        hidden_size=parameters.weight_ih.shape[0] // len(cell.gates),
+        output_size=state[0].shape[-1],
+        dtype=x.dtype,
+        device=x.device.type,
+        has_bias=parameters.bias_ih is not None,
+        has_lengths=controls.lengths is not None,
+        has_reset=controls.reset is not None,
+        has_hidden_mask=controls.hidden_mask is not None,
+        has_zoneout=any(z is not None for z in controls.zoneout),
+        is_reverse=controls.is_reverse,
+        needs_gradient=torch.is_grad_enabled() and any(t.requires_grad for t in tensors),
+        all_states=all_states,
+        is_transformed=torch._C._functorch.maybe_current_level() is not None,
+    )
