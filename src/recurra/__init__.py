@@ -10,7 +10,14 @@ __version__ = "0.1.0"
 _HOME = {
     "CELLS": "recurra.cells",
     "Cell": "recurra.cells",
+    "GRU": "recurra.layers",
+    "IRNN": "recurra.layers",
+    "Jordan": "recurra.layers",
+    "LSTM": "recurra.layers",
+    "RNN": "recurra.layers",
     "RecurraError": "recurra.errors",
+    "Recurrent": "recurra.layers",
+    "State": "recurra.layers",
     "find_cell": "recurra.cells",
 }
 

@@ -50,7 +50,9 @@ def step_lstm(
     return o * torch.tanh(gain_c * normalise(c) + shift_c), c
 
 
-def step_gru(from_input: Tensors, from_hidden: Tensors, state: Tensors, vectors: Tensors) -> Tensors:
+def step_gru(
+    from_input: Tensors, from_hidden: Tensors, state: Tensors, vectors: Tensors
+) -> Tensors:
     (h,) = state
     gain_input, gain_hidden, shift = vectors[0:3], vectors[3:6], vectors[6:9]
     x = [gain_input[k] * normalise(from_input[k]) + shift[k] for k in range(3)]

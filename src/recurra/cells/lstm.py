@@ -23,8 +23,6 @@ keep f so that a forget bias means the same in every LSTM.
 Projection is `proj_size` of the layer: h' = W_hr (o ∘ tanh(c')), Sak et al. 2014, as torch.nn.
 """
 
-import torch
-
 from recurra.cells._cell import Cell, Tensors
 
 

@@ -29,9 +29,7 @@ def step_lstm(from_input: Tensors, from_hidden: Tensors, state: Tensors) -> Tens
     return ((f * h + i * n) / (f + i),)
 
 
-MIN_GRU_CELL = Cell(
-    name="mingru", gates=("z", "n"), states=("h",), step=step_gru, recurrent=False
-)
+MIN_GRU_CELL = Cell(name="mingru", gates=("z", "n"), states=("h",), step=step_gru, recurrent=False)
 MIN_LSTM_CELL = Cell(
     name="minlstm", gates=("i", "f", "n"), states=("h",), step=step_lstm, recurrent=False
 )

@@ -1,6 +1,15 @@
 """Run a cell over a sequence: backends, and which of them runs what."""
 
 from recurra.kernels.problem import Problem, Support
-from recurra.kernels.registry import BACKENDS, backend_names, choose, explain, run
+from recurra.kernels.registry import BACKENDS, backend_names, choose, describe, explain, run
 
-__all__ = ["BACKENDS", "Problem", "Support", "backend_names", "choose", "explain", "run"]
+__all__ = [
+    "BACKENDS",
+    "Problem",
+    "Support",
+    "backend_names",
+    "choose",
+    "describe",
+    "explain",
+    "run",
+]

@@ -1,0 +1,519 @@
+"""A stack of recurrent layers of any cell: parameters, directions, lengths, regularisation."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import PackedSequence
+
+from recurra import kernels
+from recurra.cells import Cell
+from recurra.errors import ArgumentError, ShapeError
+from recurra.layers import packed
+from recurra.layers.initialisation import initialise
+from recurra.layers.state import State, from_torch, to_torch
+from recurra.reference import Controls, Parameters, Tensors
+
+HiddenState = Tensor | Tensors | State
+
+
+class Explanation(NamedTuple):
+    """Which backend runs each layer of a call, and what every other one answered."""
+
+    chosen: str
+    reasons: dict[str, str]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{'→' if name == self.chosen else ' '} {name:<10} {reason}"
+            for name, reason in self.reasons.items()
+        ]
+        return "\n".join(lines)
+
+
+def _keep(y: Tensor) -> Tensor:
+    """The identity: a projection's output function."""
+    return y
+
+
+class Recurrent(nn.Module):
+    """Run any cell over a batch of sequences, in as many layers and directions as asked.
+
+    With `directions` = 2 if bidirectional else 1, and `size` = `proj_size` or `hidden_size`.
+
+    Args:
+        cell: the recurrence; see `recurra.Cell`.
+        input_size: features of each step.
+        hidden_size: units of each gate; a sequence gives each layer its own.
+        num_layers: layers in the stack; layer k + 1 reads the outputs of layer k.
+        bias: whether products have biases.
+        batch_first: input and output are (batch, time, …) instead of (time, batch, …).
+        dropout: share of each layer's outputs dropped, fresh at every step, but for the last layer.
+        bidirectional: add a second run from each row's end to its start; outputs are concatenated.
+        proj_size: size of the product inside the loop (LSTM projection, Jordan's output); 0 is
+            none, or `hidden_size` for a cell that needs one.
+        recurrent_dropout: share of h dropped before the recurrent product, one mask for all steps
+            (Gal & Ghahramani 2016).
+        input_dropout: the same for the input of each layer.
+        zoneout: probability that a unit keeps its old state at a step (Krueger et al. 2017); a
+            tuple gives one for each state. In eval mode the expected value is taken.
+        weight_dropout: share of `weight_hh` dropped in each call (Merity et al. 2018).
+        forget_bias: what the total bias of gate f starts as; None: as `init` makes it.
+        init: "uniform" (torch.nn's), "orthogonal", "identity", "chrono"; None: the cell's own,
+            which is torch.nn's for all cells that torch.nn has.
+        chrono_steps: longest lag, in steps, that init="chrono" prepares for.
+        initial_state: "zeros", or "learned": one vector per state, trained.
+        residual: add each layer's input to its output where their sizes are equal.
+        backend: "auto", or one by name, which then never falls back; see `explain`.
+
+    Shapes:
+        input: (time, batch, input_size), or (time, input_size) for one sequence, or a
+            PackedSequence. Output: (time, batch, directions·size of the last layer), zero past
+            each length. States: (layers·directions, batch, size), one tensor for each of
+            `cell.states`; a tuple if there are several.
+
+    Raises:
+        ArgumentError: an argument out of range, or a cell that lacks what an argument needs.
+
+    Example:
+        >>> from recurra.cells import GRU_CELL
+        >>> layer = Recurrent(GRU_CELL, 3, 4, num_layers=2, bidirectional=True)
+        >>> y, h_n = layer(torch.randn(7, 2, 3), lengths=torch.tensor([7, 0]))
+        >>> y.shape, h_n.shape
+        (torch.Size([7, 2, 8]), torch.Size([4, 2, 4]))
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        input_size: int,
+        hidden_size: int | Sequence[int],
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        proj_size: int = 0,
+        recurrent_dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        zoneout: float | tuple[float, ...] = 0.0,
+        weight_dropout: float = 0.0,
+        forget_bias: float | None = None,
+        init: str | None = None,
+        chrono_steps: int = 1000,
+        initial_state: str = "zeros",
+        residual: bool = False,
+        backend: str = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = [hidden_size] * num_layers if isinstance(hidden_size, int) else list(hidden_size)
+        _check_sizes(input_size, sizes, num_layers, proj_size, initial_state)
+        zoneouts = zoneout if isinstance(zoneout, tuple) else (zoneout,) * len(cell.states)
+        if len(zoneouts) != len(cell.states):
+            raise ArgumentError(f"zoneout={zoneout} needs one value for each of {cell.states}")
+        for name, p in (
+            ("dropout", dropout),
+            ("recurrent_dropout", recurrent_dropout),
+            ("input_dropout", input_dropout),
+            ("weight_dropout", weight_dropout),
+            *(("zoneout", z) for z in zoneouts),
+        ):
+            if not 0 <= p <= 1:
+                raise ArgumentError(f"{name}={p} is no probability; it must be in 0..1")
+        if proj_size and cell.output is None:
+            cell = replace(cell, output=_keep)
+        self.cell, self.backend = cell, backend
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.bias, self.batch_first, self.dropout = bias, batch_first, dropout
+        self.bidirectional, self.proj_size, self.residual = bidirectional, proj_size, residual
+        self.recurrent_dropout, self.input_dropout = recurrent_dropout, input_dropout
+        self.zoneout, self.weight_dropout = zoneouts, weight_dropout
+        self.forget_bias, self.init, self.chrono_steps = forget_bias, init, chrono_steps
+        self.hidden_sizes = tuple(sizes)
+        self._has_learned_start = initial_state == "learned"
+        factory = {"device": device, "dtype": dtype}
+        for layer in range(num_layers):
+            for direction in range(self.num_directions):
+                shapes = self._shapes(layer)
+                for name, shape in shapes.items():
+                    key = f"{name}_{_suffix(layer, direction)}"
+                    self.register_parameter(key, nn.Parameter(torch.empty(shape, **factory)))  # type: ignore[arg-type]
+        self.reset_parameters()
+        if residual and not any(
+            self.input_sizes[k] == self.num_directions * self.output_sizes[k]
+            for k in range(num_layers)
+        ):
+            raise ArgumentError(
+                f"residual=True needs a layer whose input and output sizes are equal; they are "
+                f"{self.input_sizes} and {[self.num_directions * s for s in self.output_sizes]}"
+            )
+
+    @property
+    def num_directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def output_sizes(self) -> tuple[int, ...]:
+        """Size of `states[0]` in each layer."""
+        return tuple(
+            (self.proj_size or h) if self.cell.output is not None else h for h in self.hidden_sizes
+        )
+
+    @property
+    def input_sizes(self) -> tuple[int, ...]:
+        """Features that each layer reads."""
+        return (self.input_size, *(self.num_directions * s for s in self.output_sizes[:-1]))
+
+    def _shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of one layer's parameters in one direction, in torch.nn's order."""
+        cell, hidden, output = self.cell, self.hidden_sizes[layer], self.output_sizes[layer]
+        rows = len(cell.gates) * hidden
+        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, self.input_sizes[layer])}
+        if cell.recurrent:
+            shapes["weight_hh"] = (rows, output)
+        if self.bias:
+            shapes["bias_ih"] = (rows,)
+            if cell.recurrent:
+                shapes["bias_hh"] = (rows,)
+        if cell.output is not None:
+            shapes["weight_hr"] = (output, hidden)
+            if cell.output_bias:
+                shapes["bias_hr"] = (output,)
+        shapes |= {name: (hidden,) for name in cell.vectors}
+        if self._has_learned_start:
+            shapes |= {
+                f"initial_{s}": ((output if k == 0 else hidden),) for k, s in enumerate(cell.states)
+            }
+        return shapes
+
+    def _parameters_of(self, layer: int, direction: int) -> dict[str, Tensor]:
+        suffix = _suffix(layer, direction)
+        return {name: getattr(self, f"{name}_{suffix}") for name in self._shapes(layer)}
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew, as the constructor did."""
+        for layer in range(self.num_layers):
+            for direction in range(self.num_directions):
+                named = self._parameters_of(layer, direction)
+                weights = {k: p for k, p in named.items() if not k.startswith("initial_")}
+                initialise(weights, self.cell, self.init, self.forget_bias, self.chrono_steps)
+                for name in named.keys() - weights.keys():
+                    nn.init.zeros_(named[name])
+
+    def initial_state(self, batch_size: int) -> State:
+        """The state before the first step of `batch_size` sequences: zeros, or what was learned."""
+        reference = self.weight_ih_l0
+        layers = []
+        for layer in range(self.num_layers):
+            for direction in range(self.num_directions):
+                suffix = _suffix(layer, direction)
+                sizes = [self.output_sizes[layer]]
+                sizes += [self.hidden_sizes[layer]] * (len(self.cell.states) - 1)
+                if self._has_learned_start:
+                    starts = [getattr(self, f"initial_{s}_{suffix}") for s in self.cell.states]
+                    layers.append(tuple(s.expand(batch_size, -1) for s in starts))
+                else:
+                    layers.append(tuple(reference.new_zeros(batch_size, s) for s in sizes))
+        return State(tuple(layers))
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: HiddenState | None = None,
+        *,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+        return_states: str = "last",
+    ) -> tuple[Tensor | PackedSequence, HiddenState]:
+        """Run all layers over all steps.
+
+        Args:
+            input: see the class.
+            hx: initial states in torch.nn's form or as a State; None: `initial_state`.
+            lengths: (batch,) integer, on any device, in any order, 0 ≤ n ≤ time: real steps of
+                each row. Past them outputs are zero, and the state stays what it was. The reverse
+                direction begins at each row's own end. None: all rows are full.
+            reset: bool (time, batch), or (batch, time) with batch_first: True where a new sequence
+                begins. There the state is the initial one again, in both directions.
+            return_states: "last": each state after its row's last step. "all": each state after
+                every step, (layers·directions, time, batch, size), or batch before time with
+                batch_first; differentiable.
+
+        Returns:
+            `(output, states)`: a PackedSequence for a PackedSequence; a State for a State, or
+            where the layers' sizes differ.
+
+        Raises:
+            ShapeError: input, states, lengths or reset do not fit.
+            NotSupportedByBackend: a backend asked for by name cannot run this.
+        """
+        if return_states not in ("last", "all"):
+            raise ArgumentError(f"return_states={return_states!r}; use 'last' or 'all'")
+        if isinstance(input, PackedSequence):
+            if lengths is not None:
+                raise ArgumentError("a PackedSequence brings its lengths; pass no lengths= with it")
+            x, lengths = packed.unpack(input)
+        else:
+            x = input
+        is_unbatched = x.dim() == 2
+        x, lengths, reset = self._time_major(x, lengths, reset, isinstance(input, PackedSequence))
+        state = self._state(hx, x.shape[1], is_unbatched)
+        y, states = self._run(x, state, lengths, reset, return_states == "all")
+        if isinstance(input, PackedSequence):
+            assert lengths is not None
+            return packed.repack(y, lengths, like=input), _as_given(states, hx)
+        if is_unbatched:
+            return y.squeeze(1), _as_given(states.map(lambda s: s.squeeze(-2)), hx)
+        if self.batch_first:
+            y = y.transpose(0, 1)
+            if return_states == "all":
+                states = states.map(lambda s: s.transpose(0, 1))
+        return y, _as_given(states, hx)
+
+    def step(self, x_t: Tensor, state: HiddenState | None = None) -> tuple[Tensor, State]:
+        """One step of every layer: the numbers that `forward` gives for that step.
+
+        Args:
+            x_t: (batch, input_size).
+            state: what the last step returned; None starts.
+
+        Returns:
+            `(y_t, state)`: (batch, size) and the State to pass on.
+
+        Raises:
+            ArgumentError: the layer is bidirectional, so there is no answer before the end.
+        """
+        if self.bidirectional:
+            raise ArgumentError("step needs bidirectional=False: the reverse run starts at the end")
+        if x_t.dim() != 2 or x_t.shape[1] != self.input_size:
+            raise ShapeError(
+                f"x_t has shape {tuple(x_t.shape)}, expected (batch, {self.input_size})"
+            )
+        y, new = self._run(
+            x_t.unsqueeze(0), self._state(state, x_t.shape[0], False), None, None, False
+        )
+        return y.squeeze(0), new
+
+    def explain(
+        self,
+        input: Tensor,
+        *,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+        return_states: str = "last",
+    ) -> Explanation:
+        """Which backend `forward` would take for this call, and why each other one not.
+
+        Example:
+            >>> from recurra.cells import MIN_GRU_CELL
+            >>> layer = Recurrent(MIN_GRU_CELL, 3, 4, backend="reference")
+            >>> layer.explain(torch.zeros(5, 2, 3)).chosen
+            'reference'
+        """
+        x, lengths, reset = self._time_major(input, lengths, reset, False)
+        state = self._state(None, x.shape[1], False)
+        controls = self._controls(0, 0, x, lengths, reset)
+        problem = kernels.describe(
+            self.cell,
+            x,
+            state.layers[0],
+            self._weights(0, 0),
+            controls,
+            return_states == "all",
+        )
+        reasons = {name: support.reason for name, support in kernels.explain(problem).items()}
+        return Explanation(kernels.choose(problem, self.backend).name, reasons)
+
+    def _run(
+        self,
+        x: Tensor,
+        state: State,
+        lengths: Tensor | None,
+        reset: Tensor | None,
+        all_states: bool,
+    ) -> tuple[Tensor, State]:
+        results: list[Tensors] = []
+        for layer in range(self.num_layers):
+            outputs = []
+            if layer and self.dropout and self.training:
+                x = functional.dropout(x, self.dropout)
+            read = _drop_columns(x, self.input_dropout) if self.training else x
+            for direction in range(self.num_directions):
+                sequences, last = kernels.run(
+                    self.cell,
+                    read,
+                    state.layers[len(results)],
+                    self._weights(layer, direction),
+                    self._controls(layer, direction, x, lengths, reset),
+                    all_states=all_states,
+                    backend=self.backend,
+                )
+                outputs.append(sequences[0])
+                results.append(sequences if all_states else last)
+            y = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
+            is_residual = self.residual and y.shape == x.shape
+            x = x + y if is_residual else y
+        if lengths is not None and self.residual:
+            steps = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
+            x = x.masked_fill((steps >= lengths).unsqueeze(-1), 0.0)
+        return x, State(tuple(results))
+
+    def _weights(self, layer: int, direction: int) -> Parameters:
+        named = self._parameters_of(layer, direction)
+        weight_hh = named.get("weight_hh")
+        if weight_hh is not None and self.weight_dropout and self.training:
+            weight_hh = functional.dropout(weight_hh, self.weight_dropout)
+        return Parameters(
+            named["weight_ih"],
+            weight_hh,
+            named.get("bias_ih"),
+            named.get("bias_hh"),
+            named.get("weight_hr"),
+            named.get("bias_hr"),
+            tuple(named[name] for name in self.cell.vectors),
+        )
+
+    def _controls(
+        self, layer: int, direction: int, x: Tensor, lengths: Tensor | None, reset: Tensor | None
+    ) -> Controls:
+        """Lengths, direction and this call's fresh masks."""
+        time, batch = x.shape[:2]
+        mask, zoneout = None, ()
+        if self.training and self.recurrent_dropout:
+            mask = functional.dropout(
+                x.new_ones(batch, self.output_sizes[layer]), self.recurrent_dropout
+            )
+        if any(self.zoneout):
+            sizes = (self.output_sizes[layer],) + (self.hidden_sizes[layer],) * len(self.zoneout)
+            zoneout = tuple(
+                _zoneout(x, (time, batch, size) if self.training else (), z)
+                for z, size in zip(self.zoneout, sizes, strict=False)
+            )
+        return Controls(lengths, reset, direction == 1, mask, zoneout)
+
+    def _time_major(
+        self, x: Tensor, lengths: Tensor | None, reset: Tensor | None, is_packed: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Input, lengths and reset as (time, batch, …), checked."""
+        if x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
+            axes = "batch, time" if self.batch_first else "time, batch"
+            raise ShapeError(
+                f"input has shape {tuple(x.shape)}; expected ({axes}, {self.input_size}), or "
+                f"(time, {self.input_size}) for one sequence"
+            )
+        if x.dtype != self.weight_ih_l0.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise ShapeError(
+                f"input is {x.dtype}, the layer's weights are {self.weight_ih_l0.dtype}; convert "
+                "one of them"
+            )
+        if x.dim() == 2:
+            x = x.unsqueeze(1)
+        elif self.batch_first and not is_packed:
+            x = x.transpose(0, 1)
+            reset = None if reset is None else reset.transpose(0, 1)
+        time, batch = x.shape[:2]
+        if lengths is not None:
+            lengths = _checked_lengths(lengths, time, batch).to(x.device)
+        if reset is not None and (reset.shape != (time, batch) or reset.dtype != torch.bool):
+            raise ShapeError(
+                f"reset is {reset.dtype} {tuple(reset.shape)} (time, batch); expected torch.bool "
+                f"{(time, batch)}"
+            )
+        return x, lengths, reset
+
+    def _state(self, hx: HiddenState | None, batch: int, is_unbatched: bool) -> State:
+        """The initial state as a State, checked."""
+        expected = self.initial_state(batch)
+        if hx is None:
+            return expected
+        state = hx if isinstance(hx, State) else from_torch(hx, self.cell.states)
+        if is_unbatched and state.layers[0][0].dim() == 1:
+            state = state.map(lambda s: s.unsqueeze(0))
+        if len(state.layers) != len(expected.layers):
+            raise ShapeError(
+                f"the initial state has {len(state.layers)} layers·directions, the layer has "
+                f"{len(expected.layers)}"
+            )
+        for k, (got, wanted) in enumerate(zip(state.layers, expected.layers, strict=True)):
+            for name, s, w in zip(self.cell.states, got, wanted, strict=True):
+                if s.shape != w.shape:
+                    raise ShapeError(
+                        f"state {name} of layer {k // self.num_directions} has shape "
+                        f"{tuple(s.shape)}, the layer needs {tuple(w.shape)}"
+                    )
+        return state
+
+    def extra_repr(self) -> str:
+        words = [f"{self.cell.name}, {self.input_size}, {self.hidden_size}"]
+        defaults = {
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+            "dropout": 0.0,
+            "bidirectional": False,
+            "proj_size": 0,
+            "recurrent_dropout": 0.0,
+            "input_dropout": 0.0,
+            "weight_dropout": 0.0,
+            "residual": False,
+            "backend": "auto",
+        }
+        words += [f"{k}={getattr(self, k)}" for k, v in defaults.items() if getattr(self, k) != v]
+        return ", ".join(words)
+
+
+def _suffix(layer: int, direction: int) -> str:
+    return f"l{layer}" + ("_reverse" if direction else "")
+
+
+def _as_given(states: State, hx: HiddenState | None) -> HiddenState:
+    return states if isinstance(hx, State) else to_torch(states)
+
+
+def _drop_columns(x: Tensor, p: float) -> Tensor:
+    """Dropout with one mask (batch, input) for all steps."""
+    return x * functional.dropout(x.new_ones(x.shape[1:]), p) if p else x
+
+
+def _zoneout(x: Tensor, shape: tuple[int, ...], p: float) -> Tensor | None:
+    """The share of the old state that is kept: 0 or 1 in training, its mean p otherwise."""
+    if not p:
+        return None
+    share = x.new_full(shape, p)
+    return torch.bernoulli(share) if shape else share
+
+
+def _checked_lengths(lengths: Tensor, time: int, batch: int) -> Tensor:
+    if lengths.shape != (batch,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
+        raise ShapeError(
+            f"lengths is {lengths.dtype} {tuple(lengths.shape)}; expected integers of shape "
+            f"({batch},), one for each row"
+        )
+    if not torch.compiler.is_compiling() and batch:
+        low, high = int(lengths.min()), int(lengths.max())
+        if low < 0 or high > time:
+            raise ShapeError(f"lengths go from {low} to {high}; they must be in 0..{time} (time)")
+    return lengths.long()
+
+
+def _check_sizes(
+    input_size: int, sizes: list[int], num_layers: int, proj_size: int, initial_state: str
+) -> None:
+    if num_layers < 1 or len(sizes) != num_layers:
+        raise ArgumentError(
+            f"hidden_size gives {len(sizes)} layers and num_layers={num_layers}; they must agree "
+            "and be at least 1"
+        )
+    if input_size < 1 or min(sizes) < 1 or proj_size < 0:
+        raise ArgumentError(
+            f"sizes must be positive: input_size={input_size}, hidden_size={sizes}, "
+            f"proj_size={proj_size}"
+        )
+    if initial_state not in ("zeros", "learned"):
+        raise ArgumentError(f"initial_state={initial_state!r}; use 'zeros' or 'learned'")
