@@ -190,7 +190,7 @@ def _unflat(
     rest = iter(leaves)
     x, states = next(rest), tuple(next(rest) for _ in state)
     weights = [None if p is None else next(rest) for p in parameters[:6]]
-    return x, states, Parameters(*weights, tuple(rest))  # type: ignore[arg-type]
+    return x, states, Parameters(*weights, tuple(rest))  # type: ignore[arg-type, call-arg]
 
 
 def _cast(controls: Controls, dtype: torch.dtype) -> Controls:

@@ -208,7 +208,7 @@ class Recurrent(nn.Module):
 
     def initial_state(self, batch_size: int) -> State:
         """The state before the first step of `batch_size` sequences: zeros, or what was learned."""
-        reference = self.weight_ih_l0
+        reference: Tensor = self.weight_ih_l0  # type: ignore[assignment]
         layers = []
         for layer in range(self.num_layers):
             for direction in range(self.num_directions):
@@ -384,7 +384,8 @@ class Recurrent(nn.Module):
     ) -> Controls:
         """Lengths, direction and this call's fresh masks."""
         time, batch = x.shape[:2]
-        mask, zoneout = None, ()
+        mask: Tensor | None = None
+        zoneout: tuple[Tensor | None, ...] = ()
         if self.training and self.recurrent_dropout:
             mask = functional.dropout(
                 x.new_ones(batch, self.output_sizes[layer]), self.recurrent_dropout

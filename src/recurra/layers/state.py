@@ -49,7 +49,7 @@ class State:
 
     def to(self, *args: torch.device | torch.dtype | str) -> "State":
         """Moved or converted, as `Tensor.to`."""
-        return self.map(lambda s: s.to(*args))  # type: ignore[call-overload, no-any-return]
+        return self.map(lambda s: s.to(*args))  # type: ignore[call-overload]
 
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file."""
