@@ -1,1 +1,1 @@
-""""""
+"""Whole jobs: from files to a run folder, and back to a model in use."""

@@ -1,0 +1,51 @@
+"""Files that are whole or not there: written beside, flushed to the disk, then renamed."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from recurra.errors import RunFolderError
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Call `write` with a name beside `path`, then rename it to `path`.
+
+    Whatever happens, `path` holds the old content or the new one, never a part.
+
+    Raises:
+        RunFolderError: the disk is full or the folder cannot be written; the old file is kept.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(beside)
+        with open(beside, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write {path}: {error.strerror or error}; what was there before is kept, free "
+            "some space or choose another folder with --out"
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A UTF-8 text file, atomically."""
+    write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """A JSON file, indented, atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """A safetensors file, atomically; tensors that share memory are written once each."""
+    plain = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+    write_atomically(path, lambda beside: save_file(plain, beside, dict(metadata)))

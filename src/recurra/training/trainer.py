@@ -1,0 +1,153 @@
+"""Training a task in a run folder: Lightning's loop, our course."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+
+from recurra.tasks.task import Task
+from recurra.training.checkpoints import AtomicCheckpointIO, best_path, last_path, load_weights
+from recurra.training.course import Course
+from recurra.training.interruption import StopRequest
+from recurra.training.log import CsvLog, log_columns
+from recurra.training.module import TaskModule
+from recurra.training.options import HardwareOptions, TrainingOptions
+from recurra.training.progress import Reporter
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training run ended.
+
+    Attributes:
+        steps: optimiser steps, over all sessions.
+        epochs: passes over the data, with fractions.
+        seconds: of training, checks on valid included.
+        units_per_s: tokens (or what the task counts) a second of training, checks excluded.
+        best: the primary metric on valid of the weights that were kept; `best_step` their step.
+        clipped_share: share of the steps whose gradient was clipped.
+        reason: "epochs", "minutes", "patience" or "interrupted".
+        stop_signal: the signal that interrupted it, or 0.
+        is_main_process: False on all ranks but the first.
+    """
+
+    steps: int
+    epochs: float
+    seconds: float
+    units_per_s: float
+    best: float
+    best_step: int
+    clipped_share: float
+    reason: str
+    stop_signal: int
+    is_main_process: bool
+
+
+def fit(
+    task: Task,
+    options: TrainingOptions,
+    hardware: HardwareOptions,
+    folder: Path,
+    *,
+    seed: int,
+    reporter: Reporter | None = None,
+    title: str = "training",
+) -> Outcome:
+    """Train a task; goes on from the folder's last checkpoint if it has one.
+
+    Writes `log.csv` and `checkpoints/`; leaves the model with its best weights (by the primary
+    metric on valid), on the CPU and in evaluation mode. Equal arguments give equal bits on a CPU,
+    with or without kills and resumes in between, as long as `max_minutes` does not cut the run
+    short.
+
+    Raises:
+        TrainingError: the loss is not finite; the last checkpoint is from before that.
+        RunFolderError: a damaged checkpoint, or a disk that is full.
+    """
+    reporter = reporter or Reporter()
+    total_steps = options.max_epochs * task.batches_per_epoch()
+    with StopRequest() as stop, reporter.bar(title, task.unit) as bar, _quiet_lightning():
+        course = Course(options, folder, bar, stop, total_steps)
+        module = TaskModule(task, options, seed, course.progress)
+        checkpoint = last_path(folder) if last_path(folder).exists() else None
+        trainer = _build_trainer(task, hardware, folder, course, total_steps)
+        task.shard(trainer.global_rank, trainer.world_size)
+        module.train()
+        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+    module.to("cpu").eval()
+    if course.reason != "interrupted":
+        load_weights(module.model, best_path(folder))
+    return _outcome(course, trainer, task)
+
+
+def _build_trainer(
+    task: Task,
+    hardware: HardwareOptions,
+    folder: Path,
+    course: Course,
+    total_steps: int,
+) -> Trainer:
+    return Trainer(
+        accelerator=hardware.accelerator,
+        devices=hardware.devices,
+        num_nodes=hardware.num_nodes,
+        precision=hardware.precision,
+        max_steps=total_steps,
+        max_epochs=-1,
+        logger=_loggers(task, folder),
+        callbacks=[course],
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=folder,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+def _loggers(task: Task, folder: Path) -> list[Logger]:
+    columns = log_columns(task.figures, task.metrics, task.unit)
+    loggers: list[Logger] = [CsvLog(folder / "log.csv", columns)]
+    if find_spec("tensorboard"):
+        loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
+    return loggers
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Without Lightning's banners and tips, which speak of options that are not ours."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\.")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _outcome(course: Course, trainer: Trainer, task: Task) -> Outcome:
+    steps = trainer.global_step
+    return Outcome(
+        steps=steps,
+        epochs=steps / task.batches_per_epoch(),
+        seconds=course.clock.elapsed_s(),
+        units_per_s=course.units / course.training_s if course.training_s else 0.0,
+        best=float("nan") if course.best is None else course.best,
+        best_step=course.best_step,
+        clipped_share=course.clipped_steps / max(steps, 1),
+        reason=course.reason or "epochs",
+        stop_signal=course.stop_signal,
+        is_main_process=trainer.is_global_zero,
+    )
