@@ -69,4 +69,4 @@ class WaveTask:
     def evaluate(self, split: str) -> dict[str, float]:
         x, target = self.batch(0, self.batches if self.bad_step is None else 0)
         y, _ = self.model(x, torch.zeros(1, x.shape[1], 8))
-        return {"mse": float((y - target).square().mean())}
+        return {"mse": float((y - target).detach().square().mean())}

@@ -1,0 +1,148 @@
+"""Figures of a training run as SVG text: each with a title, units and one thing to see."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Rows = Sequence[Mapping[str, float]]
+
+BLUE, ORANGE, GREY, RED = "#2f6db5", "#d9822b", "#8a8f98", "#b5382f"
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": 9.5,
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "axes.edgecolor": "#6b7078",
+    "grid.color": "#e4e6ea",
+}
+
+
+def series(rows: Rows, x: str, y: str) -> tuple[list[float], list[float]]:
+    """The points of two columns, rows that lack either left out.
+
+    Example:
+        >>> series([{"step": 1, "loss": 2.0}, {"step": 2}], "step", "loss")
+        ([1], [2.0])
+    """
+    points = [(row[x], row[y]) for row in rows if x in row and y in row]
+    return [p[0] for p in points], [p[1] for p in points]
+
+
+def learning_curves(rows: Rows, baselines: Mapping[str, float]) -> str:
+    """Perplexity over the epochs, on train (running, with dropout) and on valid.
+
+    Args:
+        rows: of `log.csv`.
+        baselines: valid or test perplexity of the other models by name, drawn as lines.
+    """
+    figure, axes = _canvas(7.2, 3.4)
+    epochs, nats = series(rows, "epoch", "train_nats_per_token")
+    values = [2.718281828 ** min(n, 20) for n in nats]
+    axes.plot(epochs, values, color=GREY, lw=1, label="train, while learning (with dropout)")
+    epochs, valid = series(rows, "epoch", "valid_perplexity")
+    axes.plot(epochs, valid, color=BLUE, marker="o", ms=3.5, label="valid")
+    if valid:
+        best = min(range(len(valid)), key=valid.__getitem__)
+        axes.plot(epochs[best], valid[best], "o", ms=9, mfc="none", mec=BLUE, label="kept weights")
+    for (name, value), dashes in zip(baselines.items(), ("--", ":", "-.", "-"), strict=False):
+        axes.axhline(value, color=ORANGE, lw=1.2, ls=dashes, label=f"{name} on valid: {value:.1f}")
+    axes.set(yscale="log", xlabel="epochs", ylabel="perplexity (log scale)")
+    _title(axes, "Learning: lower is better, and the circle is the model that was kept")
+    _plain_ticks(axes)
+    axes.legend(loc="upper right", frameon=False)
+    return _svg(figure)
+
+
+def perplexity_by_model(perplexities: Mapping[str, float], highlight: str) -> str:
+    """Bars of the models' test perplexity, the best on top.
+
+    Args:
+        perplexities: by the model's name.
+        highlight: the model that the report is of.
+    """
+    names = sorted(perplexities, key=perplexities.__getitem__, reverse=True)
+    figure, axes = _canvas(7.2, 0.8 + 0.42 * len(names))
+    values = [perplexities[name] for name in names]
+    colors = [BLUE if name == highlight else GREY for name in names]
+    bars = axes.barh(names, values, color=colors, height=0.62)
+    axes.bar_label(bars, fmt="%.1f", padding=4)
+    axes.set(xlabel="test perplexity per word", xlim=(0, max(values) * 1.12))
+    _title(axes, "Perplexity by model, on the same tokens: shorter is better")
+    axes.grid(visible=False)
+    return _svg(figure)
+
+
+def gradients(rows: Rows, limit: float) -> str:
+    """Gradient norms with the share of clipped steps, and the learning rate below."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+        norms, rates = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
+    epochs, values = series(rows, "epoch", "gradient_norm")
+    norms.plot(epochs, values, color=BLUE, lw=1.2, label="norm before clipping (mean)")
+    if limit:
+        norms.axhline(limit, color=RED, lw=1, ls="--", label=f"clipped above {limit:g}")
+    norms.set(ylabel="gradient norm", ylim=(0, None))
+    _title(norms, "Gradients: their global norm, and how often clipping shortened them")
+    shares = norms.twinx()
+    epochs, clipped = series(rows, "epoch", "clipped_share")
+    percent = [100 * share for share in clipped]
+    shares.fill_between(epochs, percent, color=ORANGE, alpha=0.18, lw=0, label="steps clipped")
+    shares.set(ylabel="steps clipped, %", ylim=(0, 105))
+    handles = [*norms.get_legend_handles_labels()[0], *shares.get_legend_handles_labels()[0]]
+    norms.legend(handles, [str(handle.get_label()) for handle in handles], frameon=False)
+    rates.plot(*series(rows, "epoch", "learning_rate"), color=GREY)
+    rates.set(xlabel="epochs", ylabel="learning rate", ylim=(0, None))
+    return _svg(figure)
+
+
+def seen_and_unseen(unseen: Mapping[int, float]) -> str:
+    """How many n-grams of the test text never occur in the training text, by order.
+
+    Args:
+        unseen: share in [0, 1] by the n-gram's order.
+    """
+    figure, axes = _canvas(7.2, 2.8)
+    orders = [str(order) for order in unseen]
+    bars = axes.bar(orders, [100 * share for share in unseen.values()], color=ORANGE, width=0.55)
+    axes.bar_label(bars, fmt="%.0f %%", padding=2)
+    axes.set(xlabel="words in a row (n)", ylabel="never seen in training, %", ylim=(0, 110))
+    _title(axes, "Why n-grams run out: test n-grams that the training text does not have")
+    return _svg(figure)
+
+
+def _canvas(width: float, height: float) -> tuple[Any, Any]:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots()
+        axes.grid(visible=True, axis="y", lw=0.8)
+        axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _title(axes: Any, text: str) -> None:
+    axes.set_title(text, loc="left", fontsize=11, fontweight="bold")
+
+
+def _plain_ticks(axes: Any) -> None:
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _svg(figure: Any) -> str:
+    from matplotlib import rc_context
+
+    text = io.StringIO()
+    with rc_context(STYLE):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()

@@ -1,0 +1,221 @@
+"""`report.html`: one page that needs nothing beside it and says what was trained, and how well."""
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from recurra.insight.figures import (
+    Rows,
+    gradients,
+    learning_curves,
+    perplexity_by_model,
+    seen_and_unseen,
+)
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #22262b; max-width: 54rem; margin: 2rem auto;
+       padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+.lead { font-size: 1.05rem; color: #3d434b; } figure { margin: 1rem 0; }
+figcaption, .note { color: #5a616b; font-size: .9rem; } img { max-width: 100%; }
+table { border-collapse: collapse; margin: .6rem 0; } td, th { padding: .25rem .8rem .25rem 0;
+       text-align: left; border-bottom: 1px solid #e4e6ea; vertical-align: top; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+tr.own td { font-weight: 600; color: #2f6db5; }
+pre { background: #f5f6f8; padding: .7rem 1rem; overflow-x: auto; font-size: .85rem; }
+blockquote { margin: .4rem 0; padding-left: .8rem; border-left: 3px solid #d5d9df; }
+"""
+
+
+def language_model_report(metrics: Mapping[str, Any], log: Rows, config: str) -> str:
+    """The page of a language-modelling run.
+
+    Args:
+        metrics: the content of `metrics.json`.
+        log: the rows of `log.csv`; empty for a model without steps.
+        config: the content of `config.yaml`.
+    """
+    name = metrics["description"]
+    models = {name: metrics, **_named(metrics["baselines"])}
+    parts = [
+        f"<h1>{escape(name)}</h1>",
+        f'<p class="lead">{escape(verdict(metrics))}</p>',
+        model_table(models, name),
+        *_figures(metrics, log, models, name),
+        *_samples(metrics.get("samples", [])),
+        "<h2>The text</h2>",
+        facts_table(metrics["data"]),
+        "<h2>How this was made</h2>",
+        facts_table(_making(metrics)),
+        f"<pre>{escape(config)}</pre>",
+    ]
+    return page(f"recurra: {name}", parts)
+
+
+def verdict(metrics: Mapping[str, Any]) -> str:
+    """What the run shows, in a sentence."""
+    own = metrics["test"]["perplexity"]
+    text = f"Test perplexity {own:.1f} per word over {metrics['test']['tokens']:,} tokens"
+    baselines = _named(metrics["baselines"])
+    if not baselines:
+        return text + "."
+    rival = min(baselines, key=lambda name: baselines[name]["test"]["perplexity"])
+    other = baselines[rival]["test"]["perplexity"]
+    word = "below" if own < other else "above"
+    return f"{text}: {abs(1 - own / other):.0%} {word} {rival}'s {other:.1f} on the same tokens."
+
+
+def model_table(models: Mapping[str, Mapping[str, Any]], own: str) -> str:
+    """Models side by side."""
+    head = (
+        "<tr><th>model</th><th class=number>test perplexity</th><th class=number>bits per byte</th>"
+        "<th class=number>parameters</th><th class=number>seconds</th></tr>"
+    )
+    rows = []
+    for name, figures in sorted(models.items(), key=lambda item: item[1]["test"]["perplexity"]):
+        test = figures["test"]
+        cells = (
+            f"{test['perplexity']:.2f}",
+            f"{test['bits_per_byte']:.4f}",
+            f"{figures['parameters']:,}",
+            f"{figures['seconds']:.1f}",
+        )
+        numbers = "".join(f"<td class=number>{cell}</td>" for cell in cells)
+        mark = " class=own" if name == own else ""
+        rows.append(f"<tr{mark}><td>{escape(name)}</td>{numbers}</tr>")
+    return f"<table>{head}{''.join(rows)}</table>"
+
+
+def facts_table(facts: Mapping[str, Any]) -> str:
+    """Names and values; numbers with separators."""
+    rows = "".join(
+        f"<tr><td>{escape(str(name).replace('_', ' '))}</td><td>{escape(_shown(value))}</td></tr>"
+        for name, value in facts.items()
+        if value is not None
+    )
+    return f"<table>{rows}</table>"
+
+
+def figure(svg: str, caption: str) -> str:
+    """A figure inside the page, with what to see in it."""
+    data = b64encode(svg.encode()).decode()
+    return (
+        f'<figure><img alt="{escape(caption)}" src="data:image/svg+xml;base64,{data}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """A whole page."""
+    body = "\n".join(parts)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}'
+        f"</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+    )
+
+
+def _figures(
+    metrics: Mapping[str, Any], log: Rows, models: Mapping[str, Mapping[str, Any]], own: str
+) -> list[str]:
+    parts = []
+    if len(models) > 1:
+        perplexities = {name: m["test"]["perplexity"] for name, m in models.items()}
+        caption = (
+            "Perplexity is the size of the set of equally likely words that would puzzle a reader "
+            "as much; every line's end is counted as a word."
+        )
+        parts.append(figure(perplexity_by_model(perplexities, own), caption))
+    if log:
+        valid = {
+            name: m["valid"]["perplexity"] for name, m in models.items() if name != own
+        }
+        caption = (
+            "The lines are the n-gram models on valid. Train is measured while dropout disturbs "
+            "the model, so it may lie above valid."
+        )
+        parts += ["<h2>Learning</h2>", figure(learning_curves(log, valid), caption)]
+        clipped = metrics["training"]["clipped_share"]
+        caption = (
+            f"The gradient was clipped on {clipped:.0%} of the steps. A norm that grows, or "
+            "clipping on almost every step, asks for a lower learning rate."
+        )
+        parts.append(figure(gradients(log, metrics["training"]["gradient_clip"]), caption))
+    return parts + _sparsity(metrics)
+
+
+def _sparsity(metrics: Mapping[str, Any]) -> list[str]:
+    sparsity = metrics.get("sparsity")
+    if not sparsity:
+        return []
+    unseen = {int(row["order"]): row["unseen_share"] for row in sparsity}
+    own = metrics["parameters"]
+    head = "<tr><th class=number>n</th><th class=number>n-grams stored</th><th class=number>" + (
+        "bytes</th><th class=number>never seen in training</th></tr>"
+    )
+    rows = "".join(
+        f"<tr><td class=number>{row['order']}</td><td class=number>{row['count']:,}</td>"
+        f"<td class=number>{row['bytes']:,}</td>"
+        f"<td class=number>{row['unseen_share']:.1%}</td></tr>"
+        for row in sparsity
+    )
+    note = (
+        "A table of n-grams grows with the text and still misses most of what comes; "
+        f"{metrics['description']} has {own:,} parameters whatever the length of the text."
+    )
+    return [
+        "<h2>Sparsity and storage of n-grams</h2>",
+        figure(seen_and_unseen(unseen), note),
+        f"<table>{head}{rows}</table>",
+    ]
+
+
+def _samples(samples: Sequence[str]) -> list[str]:
+    if not samples:
+        return []
+    quotes = [f"<blockquote>{escape(sample)}</blockquote>" for sample in samples]
+    return ["<h2>What it writes</h2>", *quotes]
+
+
+def _named(baselines: Mapping[str, Any]) -> dict[str, Any]:
+    return {model_name(name): figures for name, figures in baselines.items()}
+
+
+def model_name(key: str) -> str:
+    """A baseline's key in words.
+
+    Example:
+        >>> model_name("kneser_ney_5")
+        'Kneser-Ney 5-gram'
+    """
+    words, _, order = key.rpartition("_")
+    if not order.isdigit():
+        return key
+    return f"{'-'.join(word.capitalize() for word in words.split('_'))} {order}-gram"
+
+
+def _making(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    training = metrics.get("training", {})
+    versions = ", ".join(f"{name} {number}" for name, number in metrics["versions"].items())
+    machine = ", ".join(f"{name}: {value}" for name, value in metrics["machine"].items())
+    return {
+        "command": metrics["command"],
+        "seed": metrics["seed"],
+        **training,
+        "tokens a second": metrics.get("tokens_per_s"),
+        "peak memory": f"{metrics['peak_memory_bytes'] / 2**20:,.0f} MiB",
+        "versions": versions,
+        "machine": machine,
+    }
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) > 9999 else str(value)
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_shown(item)}" for name, item in value.items())
+    return str(value)

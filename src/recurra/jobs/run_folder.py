@@ -1,0 +1,85 @@
+"""Run folders: found or refused, made without overwriting, read without running anything."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recurra.errors import RunFolderError
+
+CONFIG, METRICS, WEIGHTS = "config.yaml", "metrics.json", "model.safetensors"
+TOKENIZER, LOG, REPORT = "tokenizer.json", "log.csv", "report.html"
+
+
+def new_folder(out: Path | str | None, name: str) -> Path:
+    """Make a folder for a new run.
+
+    Args:
+        out: where; `None` makes `runs/NAME-<date>-<time>` in the working folder.
+        name: of the default.
+
+    Raises:
+        RunFolderError: it exists and is not empty, or cannot be made.
+    """
+    folder = Path(out) if out is not None else _unused(Path("runs"), name)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunFolderError(
+            f"{folder} exists and is not empty; choose another --out, or go on with it by "
+            f"--resume {folder}"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"cannot make the run folder {folder}: {error.strerror}") from error
+    return folder
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The resolved configuration of a run, finished or not.
+
+    Raises:
+        RunFolderError: not a run folder, or damaged.
+    """
+    if not folder.is_dir():
+        raise RunFolderError(f"{folder} is not a folder; expected the folder of a run")
+    path = folder / CONFIG
+    if not path.exists():
+        raise RunFolderError(f"{folder} is not a run of recurra: it has no {CONFIG}")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RunFolderError(f"{path} is damaged: {error}") from error
+    if not isinstance(config, dict) or "task" not in config:
+        raise RunFolderError(f"{path} is not the configuration of a run: it names no task")
+    return config
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """The figures of a finished run; they are written last.
+
+    Raises:
+        RunFolderError: the run is not finished, or the file is damaged.
+    """
+    path = folder / METRICS
+    if not path.exists():
+        raise RunFolderError(
+            f"the run {folder} is not finished: it has no {METRICS}; go on with it by "
+            f"`recurra train {read_config(folder)['task']} --resume {folder}`"
+        )
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} is damaged: {error}") from error
+    if not isinstance(metrics, dict):
+        raise RunFolderError(f"{path} is damaged: expected an object")
+    return metrics
+
+
+def _unused(parent: Path, name: str) -> Path:
+    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder, number = parent / stem, 2
+    while folder.exists():
+        folder, number = parent / f"{stem}-{number}", number + 1
+    return folder

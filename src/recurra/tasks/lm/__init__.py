@@ -1,0 +1,1 @@
+"""Language modelling: lanes with carried state, perplexity, bits per byte."""
