@@ -29,6 +29,7 @@ class Lanes:
         DataError: fewer tokens than every lane needs.
 
     Example:
+        >>> import torch
         >>> lanes = Lanes(torch.arange(9), batch_size=2, bptt_steps=3)
         >>> len(lanes)
         2
