@@ -1,11 +1,20 @@
-"""Recurrent language model: any cell, with the regularisers of AWD-LSTM as options."""
+"""Recurrent language model: any cell, with the regularisers of AWD-LSTM as options.
 
+    x_t = E[w_t]      h_t = layers(x_t, h_{t-1})      p(w_{t+1} | w_1 … w_t) = softmax(V h_t + b)
+
+Sources: Mikolov et al. 2010; dropout after Zaremba et al. 2014 (`variational=False`) and Gal &
+Ghahramani 2016 (`variational=True`); the rest after Merity et al. 2018 (AWD-LSTM).
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recurra.cells import Cell, find_cell
+from recurra.cells import CELLS, Cell, find_cell
 from recurra.errors import ArgumentError
 from recurra.layers import Recurrent, State
 from recurra.models.softmax import AdaptiveSoftmax, FullSoftmax
@@ -24,7 +33,8 @@ class RecurrentLanguageModel(nn.Module):
             `embedding_size` units instead (Merity et al. 2018).
         num_layers: recurrent layers.
         tie_weights: input and output embedding are one (Press & Wolf 2017; Inan et al. 2017).
-        dropout: share of the output's features dropped, before the softmax.
+        dropout: share of the output's features dropped, before the softmax; like all that drops
+            or penalises, in training mode only.
         hidden_dropout: the same between recurrent layers.
         input_dropout: the same for the embedded tokens.
         embedding_dropout: share of the vocabulary's rows dropped as a whole, scaled up in turn
@@ -38,16 +48,19 @@ class RecurrentLanguageModel(nn.Module):
         residual: add each layer's input to its output where their sizes are equal.
         cutoffs: bounds of the clusters of an adaptive softmax; empty: the full softmax, exact and
             computed in chunks.
+        init: what the recurrent weights start as, and
+        forget_bias: the bias of gate f; see `recurra.Recurrent`. Embedding and softmax start
+            uniform in ±0.1, the softmax's biases at zero.
         backend: of the recurrent layers.
 
     Protocol of all neural language models: `initial_state(batch)`, `loss`, `log_probabilities`,
     `next_log_probabilities`, `options()`. A state is a tuple of tensors, batch on axis 1.
 
     Raises:
-        ArgumentError: options that exclude each other.
+        ArgumentError: a size under 1, a probability out of 0..1, an unknown cell, options that
+            exclude each other.
 
     Example:
-        >>> import torch
         >>> model = RecurrentLanguageModel(10, cell="gru", embedding_size=4, hidden_size=4)
         >>> tokens = torch.zeros(6, 2, dtype=torch.long)
         >>> loss, nats, state = model.loss(tokens, tokens, model.initial_state(2))
@@ -75,19 +88,17 @@ class RecurrentLanguageModel(nn.Module):
         activation_penalty: float = 0.0,
         slowness_penalty: float = 0.0,
         residual: bool = False,
-        cutoffs: tuple[int, ...] = (),
+        cutoffs: Sequence[int] = (),
+        init: str | None = None,
+        forget_bias: float | None = None,
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        self._options = {
-            name: value
-            for name, value in locals().items()
-            if name not in ("self", "__class__") and not name.startswith("_")
-        }
-        cell = find_cell(cell) if isinstance(cell, str) else cell
-        if tie_weights and cutoffs:
-            raise ArgumentError("tie_weights needs the full softmax: leave cutoffs empty")
-        sizes = [hidden_size] * num_layers
+        arguments = dict(locals())
+        self._options = {k: v for k, v in arguments.items() if k not in ("self", "__class__")}
+        _check(self._options)
+        self.cell = find_cell(cell) if isinstance(cell, str) else cell
+        sizes = [embedding_size] + [hidden_size] * num_layers
         if tie_weights:
             sizes[-1] = embedding_size
         self.dropout, self.hidden_dropout = dropout, hidden_dropout
@@ -98,29 +109,38 @@ class RecurrentLanguageModel(nn.Module):
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.layers = nn.ModuleList(
             Recurrent(
-                cell,
-                input_size,
-                size,
+                self.cell,
+                inputs,
+                units,
                 weight_dropout=weight_dropout,
                 recurrent_dropout=recurrent_dropout,
                 zoneout=zoneout,
-                residual=residual and input_size == size,
+                residual=residual and inputs == units,
+                init=init,
+                forget_bias=forget_bias,
                 backend=backend,
             )
-            for input_size, size in zip([embedding_size, *sizes], sizes, strict=False)
+            for inputs, units in pairwise(sizes)
         )
-        self.softmax = (
-            AdaptiveSoftmax(sizes[-1], vocabulary_size, tuple(cutoffs))
-            if cutoffs
-            else FullSoftmax(
-                sizes[-1], vocabulary_size, self.embedding.weight if tie_weights else None
-            )
-        )
+        self.softmax: AdaptiveSoftmax | FullSoftmax
+        if cutoffs:
+            self.softmax = AdaptiveSoftmax(sizes[-1], vocabulary_size, cutoffs)
+        else:
+            tied = self.embedding if tie_weights else None
+            self.softmax = FullSoftmax(sizes[-1], vocabulary_size, tied)
 
     def options(self) -> dict[str, Any]:
-        """The constructor's arguments; `RecurrentLanguageModel(**options)` is this model anew."""
-        cell = self._options["cell"]
-        return {**self._options, "cell": cell if isinstance(cell, str) else cell.name}
+        """The constructor's arguments, JSON-able; `RecurrentLanguageModel(**options)` is anew.
+
+        Raises:
+            ArgumentError: the cell is a user's own, which no name in a file can bring back.
+        """
+        if CELLS.get(self.cell.name) is not self.cell:
+            raise ArgumentError(
+                f"cell {self.cell.name!r} is not one of recurra's, so options() cannot describe "
+                "it; keep the constructor's arguments and the weights instead"
+            )
+        return {**self._options, "cell": self.cell.name, "cutoffs": list(self._options["cutoffs"])}
 
     def initial_state(self, batch: int) -> Tensors:
         """The state before a text, zeros: for each layer its states, each (1, batch, size)."""
@@ -177,7 +197,7 @@ class RecurrentLanguageModel(nn.Module):
 
         Args:
             tokens: (time, batch), int64.
-            targets: the tokens that follow, the same shape.
+            targets: the tokens that follow, the same shape; `IGNORED` (-100) is not counted.
             state: what the last window returned; detach it to cut back-propagation there.
 
         Returns:
@@ -187,17 +207,18 @@ class RecurrentLanguageModel(nn.Module):
         dropped, raw, state = self.features(tokens, state)
         nats = self.softmax.loss(dropped.flatten(0, 1), targets.flatten())
         loss = nats
-        if self.activation_penalty:
-            loss = loss + self.activation_penalty * dropped.pow(2).mean()
-        if self.slowness_penalty and len(raw) > 1:
-            loss = loss + self.slowness_penalty * (raw[1:] - raw[:-1]).pow(2).mean()
+        if self.training and self.activation_penalty:
+            loss = loss + self.activation_penalty * dropped.square().mean()
+        if self.training and self.slowness_penalty and len(raw) > 1:
+            loss = loss + self.slowness_penalty * (raw[1:] - raw[:-1]).square().mean()
         return loss, nats.detach(), state
 
     def log_probabilities(
         self, tokens: Tensor, targets: Tensor, state: Tensors
     ) -> tuple[Tensor, Tensors]:
-        """log p of each target, (time, batch), natural logarithm, and the state after."""
-        features, _, state = self.features(tokens, state)
+        """log p of each target, (time, batch), in nats, without gradients; and the state after."""
+        with torch.no_grad():
+            features, _, state = self.features(tokens, state)
         log_p = self.softmax.target_log_probabilities(features.flatten(0, 1), targets.flatten())
         return log_p.view(targets.shape), state
 
@@ -205,3 +226,19 @@ class RecurrentLanguageModel(nn.Module):
         """log p of every token after `tokens` (batch,), as (batch, vocab), and the state after."""
         features, _, state = self.features(tokens.unsqueeze(0), state)
         return self.softmax.log_probabilities(features.squeeze(0)), state
+
+
+def _check(options: dict[str, Any]) -> None:
+    for name in ("vocabulary_size", "embedding_size", "hidden_size", "num_layers"):
+        if options[name] < 1:
+            raise ArgumentError(f"{name}={options[name]} must be at least 1")
+    for name, value in options.items():
+        if name.endswith("dropout") and not 0 <= value <= 1:
+            raise ArgumentError(f"{name}={value} is no probability; it must be in 0..1")
+        if name.endswith("penalty") and value < 0:
+            raise ArgumentError(f"{name}={value} must not be negative")
+    if options["tie_weights"] and options["cutoffs"]:
+        raise ArgumentError(
+            "tie_weights and cutoffs exclude each other: the clusters of an adaptive softmax have "
+            "projected weights of their own sizes; give up one of them"
+        )

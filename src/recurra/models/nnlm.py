@@ -36,6 +36,9 @@ class NNLM(nn.Module):
         dropout: share of the window's features and of the tanh layer dropped; the paper has none.
         eos_id: token that fills the window before a text.
 
+    Raises:
+        ArgumentError: a size under 1, order under 2, dropout out of 0..1, eos_id no token.
+
     Example:
         >>> model = NNLM(10, order=4, embedding_size=3, hidden_size=5)
         >>> tokens = torch.zeros(6, 2, dtype=torch.long)
@@ -56,13 +59,9 @@ class NNLM(nn.Module):
         eos_id: int = 1,
     ) -> None:
         super().__init__()
-        if order < 2:
-            raise ArgumentError(f"order={order}: an NNLM needs at least one word of context, 2")
-        self._options = {
-            name: value
-            for name, value in locals().items()
-            if name not in ("self", "__class__") and not name.startswith("_")
-        }
+        arguments = dict(locals())
+        self._options = {k: v for k, v in arguments.items() if k not in ("self", "__class__")}
+        _check(self._options)
         self.order, self.dropout, self.eos_id, self.direct = order, dropout, eos_id, direct
         window = (order - 1) * embedding_size
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
@@ -104,8 +103,9 @@ class NNLM(nn.Module):
     def log_probabilities(
         self, tokens: Tensor, targets: Tensor, state: Tensors
     ) -> tuple[Tensor, Tensors]:
-        """log p of each target, (time, batch), and the window after."""
-        features, state = self.features(tokens, state)
+        """log p of each target, (time, batch), without gradients, and the window after."""
+        with torch.no_grad():
+            features, state = self.features(tokens, state)
         log_p = self.softmax.target_log_probabilities(features.flatten(0, 1), targets.flatten())
         return log_p.view(targets.shape), state
 
@@ -113,3 +113,17 @@ class NNLM(nn.Module):
         """log p of every token after `tokens` (batch,), as (batch, vocab), and the window after."""
         features, state = self.features(tokens.unsqueeze(0), state)
         return self.softmax.log_probabilities(features.squeeze(0)), state
+
+
+def _check(options: dict[str, Any]) -> None:
+    for name in ("vocabulary_size", "embedding_size", "hidden_size"):
+        if options[name] < 1:
+            raise ArgumentError(f"{name}={options[name]} must be at least 1")
+    if options["order"] < 2:
+        raise ArgumentError(f"order={options['order']} leaves no word to predict from; use 2 up")
+    if not 0 <= options["dropout"] <= 1:
+        raise ArgumentError(f"dropout={options['dropout']} is no probability; it must be in 0..1")
+    if not 0 <= options["eos_id"] < options["vocabulary_size"]:
+        raise ArgumentError(
+            f"eos_id={options['eos_id']} is no token; ids are 0..{options['vocabulary_size'] - 1}"
+        )
