@@ -1,4 +1,4 @@
-"""Figures of a training run as SVG text: each with a title, units and one thing to see."""
+"""Figures of training runs: each with a title, units and one thing to see."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,7 @@ from typing import Any
 Rows = Sequence[Mapping[str, float]]
 
 BLUE, ORANGE, GREY, RED = "#2f6db5", "#d9822b", "#8a8f98", "#b5382f"
+COLORS = (BLUE, ORANGE, "#3b8f5a", RED, "#7a5ca8", "#4aa3a2", "#a0692f", "#c25b9b")
 STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -29,7 +30,7 @@ def series(rows: Rows, x: str, y: str) -> tuple[list[float], list[float]]:
     return [p[0] for p in points], [p[1] for p in points]
 
 
-def learning_curves(rows: Rows, baselines: Mapping[str, float]) -> str:
+def learning_curves(rows: Rows, baselines: Mapping[str, float]) -> Any:
     """Perplexity over the epochs, on train (running, with dropout) and on valid.
 
     Args:
@@ -51,10 +52,10 @@ def learning_curves(rows: Rows, baselines: Mapping[str, float]) -> str:
     _title(axes, "Learning: lower is better, and the circle is the model that was kept")
     _plain_ticks(axes)
     axes.legend(loc="upper right", frameon=False)
-    return _svg(figure)
+    return figure
 
 
-def perplexity_by_model(perplexities: Mapping[str, float], highlight: str) -> str:
+def perplexity_by_model(perplexities: Mapping[str, float], highlight: str) -> Any:
     """Bars of the models' test perplexity, the best on top.
 
     Args:
@@ -70,10 +71,46 @@ def perplexity_by_model(perplexities: Mapping[str, float], highlight: str) -> st
     axes.set(xlabel="test perplexity per word", xlim=(0, max(values) * 1.12))
     _title(axes, "Perplexity by model, on the same tokens: shorter is better")
     axes.grid(visible=False)
-    return _svg(figure)
+    return figure
 
 
-def gradients(rows: Rows, limit: float) -> str:
+def comparison(
+    perplexities: Mapping[str, float], logs: Mapping[str, Rows], flat: Mapping[str, float]
+) -> Any:
+    """Models trained on the same tokens: test perplexity, and valid perplexity along the way.
+
+    Args:
+        perplexities: on test, by the model's name.
+        logs: rows of `log.csv`, of the models that learn step by step.
+        flat: valid perplexity of the models that do not, drawn as lines.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 6.4), layout="constrained")
+        bars, curves = figure.subplots(2, 1, height_ratios=[1, 1.3])
+    names = sorted(perplexities, key=perplexities.__getitem__, reverse=True)
+    colors = dict(zip(logs, COLORS, strict=False))
+    values = [perplexities[name] for name in names]
+    drawn = bars.barh(names, values, color=[colors.get(name, GREY) for name in names], height=0.65)
+    bars.bar_label(drawn, fmt="%.1f", padding=4)
+    bars.set(xlabel="test perplexity per word", xlim=(0, max(values) * 1.12))
+    _title(bars, "Perplexity after the same number of training tokens: shorter is better")
+    for name, rows in logs.items():
+        curves.plot(
+            *series(rows, "epoch", "valid_perplexity"), "o-", ms=3, color=colors[name], label=name
+        )
+    for name, value in flat.items():
+        curves.axhline(value, color=GREY, lw=1.2, ls="--", label=name)
+    curves.set(yscale="log", xlabel="epochs", ylabel="valid perplexity (log scale)")
+    _title(curves, "Learning: the same text, in the same order")
+    _plain_ticks(curves)
+    curves.legend(loc="upper right", frameon=False)
+    return figure
+
+
+def gradients(rows: Rows, limit: float) -> Any:
     """Gradient norms with the share of clipped steps, and the learning rate below."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -96,10 +133,10 @@ def gradients(rows: Rows, limit: float) -> str:
     norms.legend(handles, [str(handle.get_label()) for handle in handles], frameon=False)
     rates.plot(*series(rows, "epoch", "learning_rate"), color=GREY)
     rates.set(xlabel="epochs", ylabel="learning rate", ylim=(0, None))
-    return _svg(figure)
+    return figure
 
 
-def seen_and_unseen(unseen: Mapping[int, float]) -> str:
+def seen_and_unseen(unseen: Mapping[int, float]) -> Any:
     """How many n-grams of the test text never occur in the training text, by order.
 
     Args:
@@ -111,7 +148,7 @@ def seen_and_unseen(unseen: Mapping[int, float]) -> str:
     axes.bar_label(bars, fmt="%.0f %%", padding=2)
     axes.set(xlabel="words in a row (n)", ylabel="never seen in training, %", ylim=(0, 110))
     _title(axes, "Why n-grams run out: test n-grams that the training text does not have")
-    return _svg(figure)
+    return figure
 
 
 def _canvas(width: float, height: float) -> tuple[Any, Any]:
@@ -139,10 +176,18 @@ def _plain_ticks(axes: Any) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _svg(figure: Any) -> str:
+def svg(figure: Any) -> str:
+    """A figure as SVG text."""
     from matplotlib import rc_context
 
     text = io.StringIO()
     with rc_context(STYLE):
         figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()
+
+
+def png(figure: Any) -> bytes:
+    """A figure as a PNG file's content."""
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=144)
+    return data.getvalue()

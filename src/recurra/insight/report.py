@@ -11,6 +11,7 @@ from recurra.insight.figures import (
     learning_curves,
     perplexity_by_model,
     seen_and_unseen,
+    svg,
 )
 
 STYLE = """
@@ -51,6 +52,36 @@ def language_model_report(metrics: Mapping[str, Any], log: Rows, config: str) ->
         f"<pre>{escape(config)}</pre>",
     ]
     return page(f"recurra: {name}", parts)
+
+
+def comparison_report(figures: Mapping[str, Any], drawn: Any) -> str:
+    """The page of a comparison.
+
+    Args:
+        figures: the content of `comparison.json`.
+        drawn: the figure of the comparison.
+    """
+    models = {
+        entry.get("description", model_name(key)): entry
+        for key, entry in figures["models"].items()
+    }
+    tokens = f"{figures['training_tokens']:,} tokens"
+    caption = (
+        f"Every neural model read {tokens} of the same text in the same order. The dashed lines "
+        "are the n-gram models, which count each token once."
+    )
+    parts = [
+        "<h1>Language models compared</h1>",
+        f'<p class="lead">The same text, the same {tokens} of training, the same test.</p>',
+        model_table(models, ""),
+        figure(drawn, caption),
+        "<h2>The text</h2>",
+        facts_table(figures["data"]),
+        "<h2>How this was made</h2>",
+        facts_table({"command": figures["command"], "seed": figures["seed"]}),
+        facts_table({"versions": figures["versions"], "machine": figures["machine"]}),
+    ]
+    return page("recurra: language models compared", parts)
 
 
 def verdict(metrics: Mapping[str, Any]) -> str:
@@ -97,9 +128,9 @@ def facts_table(facts: Mapping[str, Any]) -> str:
     return f"<table>{rows}</table>"
 
 
-def figure(svg: str, caption: str) -> str:
+def figure(drawn: Any, caption: str) -> str:
     """A figure inside the page, with what to see in it."""
-    data = b64encode(svg.encode()).decode()
+    data = b64encode(svg(drawn).encode()).decode()
     return (
         f'<figure><img alt="{escape(caption)}" src="data:image/svg+xml;base64,{data}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
@@ -127,9 +158,7 @@ def _figures(
         )
         parts.append(figure(perplexity_by_model(perplexities, own), caption))
     if log:
-        valid = {
-            name: m["valid"]["perplexity"] for name, m in models.items() if name != own
-        }
+        valid = {name: m["valid"]["perplexity"] for name, m in models.items() if name != own}
         caption = (
             "The lines are the n-gram models on valid. Train is measured while dropout disturbs "
             "the model, so it may lie above valid."

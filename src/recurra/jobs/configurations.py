@@ -33,6 +33,7 @@ def resolve(
     file: Path | str | None = None,
     settings: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
+    recipe: Mapping[str, Any] | None = None,
 ) -> LanguageModelConfig:
     """The configuration of a run.
 
@@ -43,6 +44,7 @@ def resolve(
         file: a YAML file.
         settings: `KEY=VALUE` strings.
         flags: values by flat or full key; `None` values are not set.
+        recipe: stands below everything else; `None` takes the shipped one where no data is named.
 
     Raises:
         ConfigError: an unknown key or a value that is not allowed.
@@ -54,9 +56,9 @@ def resolve(
         read_settings(config, settings),
         flatten(config, given, "option"),
     ]
-    if not any(layer.get("text.data") for layer in layers):
-        layers.insert(0, shipped_recipe(task, _kind(layers)))
-    return build(config, *layers)
+    if recipe is None and not any(layer.get("text.data") for layer in layers):
+        recipe = read_recipe(task, _kind(layers))
+    return build(config, recipe or {}, *layers)
 
 
 def configuration_for_file(file: Path, settings: Sequence[str] = ()) -> LanguageModelConfig:
@@ -74,8 +76,8 @@ def from_run(values: Mapping[str, Any], where: str) -> LanguageModelConfig:
     return build(config, flatten(config, values, where))
 
 
-def shipped_recipe(task: str, model: str) -> dict[str, Any]:
-    """The recipe for a task's embedded data, as `{full path: value}`."""
+def read_recipe(task: str, model: str) -> dict[str, Any]:
+    """A shipped recipe, as `{full path: value}`."""
     path = files("recurra") / "configs" / f"{task}_{model}.yaml"
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     return flatten(config_class(task), values, path.name)

@@ -69,9 +69,7 @@ def read_corpus(options: TextOptions, splits: TextSplits | None = None) -> Corpu
         split_punctuation=options.split_punctuation,
     )
     named = {name: getattr(splits, name) for name in SPLITS}
-    encoded = {
-        name: encode(lines, tokenizer, f"the {name} text") for name, lines in named.items()
-    }
+    encoded = {name: encode(lines, tokenizer, f"the {name} text") for name, lines in named.items()}
     return Corpus(splits, tokenizer, encoded)
 
 

@@ -1,9 +1,10 @@
 """What a language-modelling run is made from: text, model, training. Flat keys, all different."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from recurra.cells import find_cell
 from recurra.training.configuration import Options
 from recurra.training.options import HardwareOptions, Positive, TrainingOptions
 
@@ -60,3 +61,118 @@ class NgramOptions(Options):
     order: Annotated[int, Field(ge=1, le=20)] = 5
     smoothing: str = "kneser_ney"
     baselines: tuple[Positive, ...] = (5, 3)
+
+
+class NetworkOptions(Options):
+    """The network; the NNLM has `hidden_size`, `embedding_size` and `direct` only.
+
+    Attributes:
+        cell: name of a recurrence; `recurra doctor` lists them.
+        hidden_size: units of a layer.
+        num_layers: layers, one on the other.
+        embedding_size: numbers a token becomes; none means `hidden_size`.
+        tie_weights: the output's weights are the embedding's; the last layer then has
+            `embedding_size` units.
+        residual: add each layer's input to its output.
+        cutoffs: bounds of an adaptive softmax's clusters; none means the full softmax, exact.
+        direct: the NNLM's direct connections from words to output.
+        backend: of the recurrent layers.
+    """
+
+    cell: str = "lstm"
+    hidden_size: Positive = 256
+    num_layers: Positive = 1
+    embedding_size: Positive | None = None
+    tie_weights: bool = True
+    residual: bool = False
+    cutoffs: tuple[Positive, ...] = ()
+    direct: bool = False
+    backend: str = "auto"
+
+
+class RegularisationOptions(Options):
+    """What keeps the network from learning by rote (Merity et al. 2018 for most of it).
+
+    Attributes:
+        dropout: share of the features before the softmax that is dropped; of all for the NNLM.
+        hidden_dropout: the same between recurrent layers.
+        input_dropout: the same for the embedded tokens.
+        embedding_dropout: share of the vocabulary's rows dropped as a whole.
+        weight_dropout: share of the recurrent weights dropped.
+        recurrent_dropout: share of h dropped before the recurrent product.
+        zoneout: probability that a unit keeps its old state.
+        variational: one mask for all steps of a window, not one a step.
+        activation_penalty: α of α·mean(h²).
+        slowness_penalty: β of β·mean((h_t - h_{t-1})²).
+    """
+
+    dropout: Share = 0.5
+    hidden_dropout: Share = 0.3
+    input_dropout: Share = 0.5
+    embedding_dropout: Share = 0.0
+    weight_dropout: Share = 0.0
+    recurrent_dropout: Share = 0.0
+    zoneout: Share = 0.0
+    variational: bool = False
+    activation_penalty: float = Field(0.0, ge=0)
+    slowness_penalty: float = Field(0.0, ge=0)
+
+
+class LanguageModelConfig(Options):
+    """A language-modelling run.
+
+    Attributes:
+        task: "lm".
+        model: "recurrent", "ngram" or "nnlm".
+        seed: of weights, dropout and jitter.
+    """
+
+    task: Literal["lm"] = "lm"
+    model: Literal["recurrent", "ngram", "nnlm"] = "recurrent"
+    seed: Annotated[int, Field(ge=0)] = 1
+    text: TextOptions = TextOptions()
+    batches: BatchOptions = BatchOptions()
+    network: NetworkOptions = NetworkOptions()
+    regularisation: RegularisationOptions = RegularisationOptions()
+    ngram: NgramOptions = NgramOptions()
+    training: TrainingOptions = TrainingOptions()
+    hardware: HardwareOptions = HardwareOptions()
+
+    @field_validator("network")
+    @classmethod
+    def _has_a_known_cell(cls, network: NetworkOptions) -> NetworkOptions:
+        find_cell(network.cell)
+        return network
+
+    def network_arguments(self) -> dict[str, Any]:
+        """The recurrent model's arguments."""
+        arguments = self.network.model_dump(exclude={"direct"})
+        arguments["embedding_size"] = self.network.embedding_size or self.network.hidden_size
+        return {**arguments, **self.regularisation.model_dump()}
+
+    def nnlm_arguments(self) -> dict[str, Any]:
+        """The NNLM's arguments."""
+        network = self.network
+        return {
+            "order": self.ngram.order,
+            "hidden_size": network.hidden_size,
+            "embedding_size": network.embedding_size or network.hidden_size,
+            "direct": network.direct,
+            "dropout": self.regularisation.dropout,
+        }
+
+    def description(self) -> str:
+        """The model in a few words.
+
+        Example:
+            >>> LanguageModelConfig().description()
+            'LSTM, 1 layer of 256, tied'
+        """
+        if self.model == "ngram":
+            return f"{self.ngram.smoothing} {self.ngram.order}-gram"
+        network = self.network
+        if self.model == "nnlm":
+            return f"NNLM, {self.ngram.order}-gram window, {network.hidden_size} units"
+        layers = "1 layer" if network.num_layers == 1 else f"{network.num_layers} layers"
+        tied = ", tied" if network.tie_weights else ""
+        return f"{network.cell.upper()}, {layers} of {network.hidden_size}{tied}"

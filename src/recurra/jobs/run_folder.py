@@ -68,13 +68,22 @@ def read_metrics(folder: Path) -> dict[str, Any]:
             f"the run {folder} is not finished: it has no {METRICS}; go on with it by "
             f"`recurra train {read_config(folder)['task']} --resume {folder}`"
         )
+    return read_json(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object from a JSON file.
+
+    Raises:
+        RunFolderError: it is damaged.
+    """
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} is damaged: {error}") from error
-    if not isinstance(metrics, dict):
+    if not isinstance(value, dict):
         raise RunFolderError(f"{path} is damaged: expected an object")
-    return metrics
+    return value
 
 
 def _unused(parent: Path, name: str) -> Path:

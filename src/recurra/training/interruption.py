@@ -2,8 +2,26 @@
 
 import signal
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import Any
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped by a signal and can go on; the message says how.
+
+    Args:
+        signal_number: SIGINT or SIGTERM.
+        folder: of the run.
+        task: of the run.
+    """
+
+    def __init__(self, signal_number: int, folder: Path, task: str) -> None:
+        super().__init__(
+            f"stopped by {signal.Signals(signal_number).name} and saved; go on with: "
+            f"recurra train {task} --resume {folder}"
+        )
+        self.exit_code = 128 + signal_number
 
 
 class StopRequest:

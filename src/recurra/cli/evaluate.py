@@ -1,0 +1,30 @@
+"""`recurra evaluate`: the metrics of a run, on its test split or on other text."""
+
+import json
+
+import typer
+
+from recurra.cli._options import AsJson, Data, Run
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the verb."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    run: Run,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a run; without --data on the test split that it was made with."""
+    from recurra.cli._tables import print_metrics
+    from recurra.jobs.language_model import load
+    from recurra.training.progress import ConsoleReporter
+
+    with ConsoleReporter().stage(f"measuring {run}"):
+        metrics = load(run).evaluate(data)
+    if as_json:
+        print(json.dumps(metrics))
+    else:
+        print_metrics(str(run), metrics)

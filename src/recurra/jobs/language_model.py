@@ -1,0 +1,222 @@
+"""`recurra.LanguageModel`: trained, measured, used and saved in one line each."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recurra.data.splits import TextSplits
+from recurra.errors import ArgumentError, DataError, RunFolderError
+from recurra.jobs import run_folder
+from recurra.jobs.configurations import from_run, to_yaml
+from recurra.jobs.corpus import fingerprint, read_files, read_splits
+from recurra.jobs.language_model_config import LanguageModelConfig
+from recurra.jobs.predictors import Predictor, load_predictor
+from recurra.training.files import write_atomically, write_json, write_text
+from recurra.training.log import read_log
+from recurra.training.progress import Reporter
+
+Paths = str | Path | Sequence[str | Path]
+
+
+@dataclass
+class LanguageModel:
+    """A trained language model, n-gram or neural, with its tokenizer and its figures.
+
+    Made by `train` or `recurra.load`.
+
+    Attributes:
+        predictor: the model with its tokenizer.
+        config: what it was made from, resolved.
+        metrics: the content of `metrics.json`: valid, test, baselines, time, memory, machine.
+        folder: its run folder, if it has one.
+
+    Example:
+        >>> import recurra
+        >>> from recurra.data.splits import split_lines
+        >>> text = split_lines(["the cat sat on the mat", "the dog sat on the rug"] * 60)
+        >>> model = recurra.LanguageModel.train(text, hidden_size=16, max_epochs=3, batch_size=4)
+        >>> model.evaluate()["tokens"]
+        42
+        >>> model.metrics["test"]["perplexity"] < len(model.predictor.tokenizer.vocabulary)
+        True
+        >>> best_first = model.score(["the mat sat on cat the", "the cat sat on the mat"])
+        >>> best_first[0].line
+        'the cat sat on the mat'
+    """
+
+    predictor: Predictor
+    config: LanguageModelConfig
+    metrics: dict[str, Any]
+    log: list[dict[str, float]] = field(default_factory=list)
+    folder: Path | None = None
+    splits: TextSplits | None = None
+
+    @classmethod
+    def train(
+        cls,
+        data: Paths | TextSplits | None = None,
+        *,
+        valid: Paths | None = None,
+        test: Paths | None = None,
+        out: str | Path | None = None,
+        reporter: Reporter | None = None,
+        **options: Any,
+    ) -> "LanguageModel":
+        """Train a model, and the n-gram baselines beside it.
+
+        Args:
+            data: files, folders or globs; or lines in three parts; `None` is the embedded text.
+            valid: to choose the model by; `None` holds out a part of `data`.
+            test: to report on; `None` holds out a part of `data`.
+            out: run folder to write; `None` writes nothing (see `save`).
+            reporter: shows the progress; `None` shows none.
+            options: any key of the configuration: `model`, `cell`, `hidden_size`, `max_epochs`,
+                … (`recurra validate` lists them).
+
+        Raises:
+            ConfigError: an unknown option, or a value that is not allowed.
+            DataError: a text that cannot be read.
+        """
+        from recurra.jobs.training import train_in_python
+
+        return train_in_python(data, valid, test, out, reporter or Reporter(), options)
+
+    def evaluate(self, data: Paths | None = None) -> dict[str, float]:
+        """Perplexity per word, bits per byte, nats per token, tokens.
+
+        Args:
+            data: text to measure on; `None` is the test split that the model was made with.
+
+        Raises:
+            DataError: the text cannot be read, or is no longer what the model was made with.
+        """
+        lines = self._test_lines() if data is None else read_files(as_list(data))
+        return self.predictor.evaluate(lines, "the text")
+
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        tokens: int = 50,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> str:
+        """Text that goes on from a prompt; equal seeds give equal text.
+
+        Args:
+            prompt: what stands before; "" begins a line.
+            tokens: how many to draw.
+            temperature: below 1 prefers likely tokens, 0 takes the likeliest.
+            top_k: draw among the k likeliest.
+            top_p: draw among the likeliest that make up this probability.
+            seed: of the draws; `None` draws anew each time.
+        """
+        options = {"tokens": tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+        return "".join(self.stream(prompt, seed=seed, **options))
+
+    def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
+        """`generate`, piece by piece as it is drawn."""
+        return self.predictor.stream(prompt, **options)
+
+    def score(self, lines: Sequence[str]) -> list[Any]:
+        """The log-probability of each line, the best first: n-best rescoring."""
+        return self.predictor.score(lines)
+
+    def predict(self, prompts: Sequence[str], count: int = 5) -> list[list[tuple[str, float]]]:
+        """The likeliest next tokens after each prompt, with their probabilities.
+
+        Args:
+            prompts: beginnings of lines.
+            count: how many of the likeliest.
+        """
+        if count < 1:
+            raise ArgumentError(f"count is {count}; expected 1 or more")
+        return [self.predictor.next_tokens(prompt, count) for prompt in prompts]
+
+    def save(self, path: str | Path) -> None:
+        """Write a run folder that `recurra.load` reads; `metrics.json` comes last.
+
+        Raises:
+            RunFolderError: the folder has content, or cannot be written.
+        """
+        self.write(run_folder.new_folder(path, "lm"))
+
+    def write(self, folder: Path) -> None:
+        """Write into a folder that is this model's own."""
+        from recurra.insight.report import language_model_report
+
+        text = to_yaml(self.config)
+        self.predictor.save(folder / run_folder.WEIGHTS)
+        write_atomically(folder / run_folder.TOKENIZER, self.predictor.tokenizer.save)
+        write_text(folder / run_folder.CONFIG, text)
+        self._copy_log(folder)
+        page = language_model_report(self.metrics, self.log, text)
+        write_text(folder / run_folder.REPORT, page)
+        write_json(folder / run_folder.METRICS, self.metrics)
+        self.folder = folder
+
+    @classmethod
+    def load(cls, folder: Path) -> "LanguageModel":
+        """Read a run folder; see `recurra.load`."""
+        config = from_run(run_folder.read_config(folder), str(folder / run_folder.CONFIG))
+        metrics = run_folder.read_metrics(folder)
+        predictor = load_predictor(config, folder)
+        log = folder / run_folder.LOG
+        return cls(predictor, config, metrics, read_log(log) if log.exists() else [], folder)
+
+    def _copy_log(self, folder: Path) -> None:
+        source = None if self.folder is None else self.folder / run_folder.LOG
+        target = folder / run_folder.LOG
+        if source is not None and source.exists() and source != target:
+            write_atomically(target, lambda beside: shutil.copyfile(source, beside))
+
+    def _test_lines(self) -> list[str]:
+        if self.splits is not None:
+            return self.splits.test
+        expected = self.metrics["data"]["fingerprint"]
+        if self.metrics["data"].get("in_memory"):
+            raise DataError("the model was trained on text in memory; pass the text to measure on")
+        splits = read_splits(self.config.text)
+        if fingerprint(splits) != expected:
+            source = ", ".join(self.config.text.data) or "the documentation of this Python"
+            raise DataError(
+                f"the text of the run has changed: {source} is not what the model was trained and "
+                "tested on, so its test split cannot be found again; pass --data with the text to "
+                "measure on"
+            )
+        return splits.test
+
+
+def as_list(paths: Paths) -> list[str]:
+    """One path or several, as strings."""
+    return [str(paths)] if isinstance(paths, str | Path) else [str(path) for path in paths]
+
+
+def load(path: str | Path) -> LanguageModel:
+    """A trained model, from its run folder.
+
+    Reads JSON, YAML and safetensors only: nothing in a folder can run code.
+
+    Raises:
+        RunFolderError: not a run folder, an unfinished or a damaged one.
+
+    Example:
+        >>> import recurra, tempfile
+        >>> from recurra.data.splits import split_lines
+        >>> text = split_lines(["one two three four"] * 50)
+        >>> model = recurra.LanguageModel.train(text, model="ngram", order=3)
+        >>> folder = tempfile.mkdtemp()
+        >>> model.save(folder)
+        >>> recurra.load(folder).evaluate() == model.evaluate()
+        Traceback (most recent call last):
+        recurra.errors.DataError: the model was trained on text in memory; pass the text to ...
+    """
+    folder = Path(path)
+    try:
+        return LanguageModel.load(folder)
+    except (KeyError, DataError) as error:
+        raise RunFolderError(f"the run folder {folder} is damaged: {error}") from error
