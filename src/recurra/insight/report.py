@@ -174,7 +174,8 @@ def _figures(
 
 
 def _sparsity(metrics: Mapping[str, Any]) -> list[str]:
-    sparsity = metrics.get("sparsity")
+    tables = [metrics, *metrics["baselines"].values()]
+    sparsity = max((table.get("sparsity", []) for table in tables), key=len)
     if not sparsity:
         return []
     unseen = {int(row["order"]): row["unseen_share"] for row in sparsity}
@@ -183,7 +184,7 @@ def _sparsity(metrics: Mapping[str, Any]) -> list[str]:
         "bytes</th><th class=number>never seen in training</th></tr>"
     )
     rows = "".join(
-        f"<tr><td class=number>{row['order']}</td><td class=number>{row['count']:,}</td>"
+        f"<tr><td class=number>{row['order']}</td><td class=number>{row['ngrams']:,}</td>"
         f"<td class=number>{row['bytes']:,}</td>"
         f"<td class=number>{row['unseen_share']:.1%}</td></tr>"
         for row in sparsity

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from recurra.cells import find_cell
+from recurra.insight.report import model_name
 from recurra.training.configuration import Options
 from recurra.training.options import HardwareOptions, Positive, TrainingOptions
 
@@ -169,7 +170,7 @@ class LanguageModelConfig(Options):
             'LSTM, 1 layer of 256, tied'
         """
         if self.model == "ngram":
-            return f"{self.ngram.smoothing} {self.ngram.order}-gram"
+            return model_name(f"{self.ngram.smoothing}_{self.ngram.order}")
         network = self.network
         if self.model == "nnlm":
             return f"NNLM, {self.ngram.order}-gram window, {network.hidden_size} units"

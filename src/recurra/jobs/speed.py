@@ -122,3 +122,33 @@ def _medians(
             call()
             taken.append(1e3 * (time.perf_counter() - start_s))
     return statistics.median(times[0]), statistics.median(times[1])
+
+
+def time_ngrams(order: int = 5) -> list[dict[str, float | int | str]]:
+    """Training and scoring an n-gram model of the embedded text."""
+    from recurra.jobs.corpus import read_corpus
+    from recurra.jobs.language_model_config import TextOptions
+    from recurra.jobs.ngrams import estimate
+
+    corpus = read_corpus(TextOptions())
+    tokens = corpus.encoded["train"].tokens.numpy().astype("int32")
+    rows: list[dict[str, float | int | str]] = []
+    model = estimate(corpus, order, "kneser_ney")
+    model.log_probabilities(tokens)  # compiles
+    for what, call in (
+        ("train", lambda: estimate(corpus, order, "kneser_ney")),
+        ("score", lambda: model.log_probabilities(tokens)),
+    ):
+        start_s = time.perf_counter()
+        call()
+        seconds = time.perf_counter() - start_s
+        rows.append(
+            {
+                "what": what,
+                "order": order,
+                "tokens": len(tokens),
+                "seconds": seconds,
+                "tokens_per_s": len(tokens) / seconds,
+            }
+        )
+    return rows

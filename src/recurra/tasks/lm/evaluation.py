@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import DataError
+from recurra.tasks.lm.mode import evaluation_mode
 
 LANES = 16
 STEPS = 64
@@ -77,7 +78,7 @@ def evaluate(model: nn.Module, text: EncodedText, eos_id: int) -> dict[str, floa
     the state is carried along a lane. The first token is predicted from an end of sentence.
 
     Args:
-        model: with `initial_state` and `log_probabilities`; put in evaluation mode by the caller.
+        model: with `initial_state` and `log_probabilities`; used in evaluation mode.
         text: what to predict.
         eos_id: the id that stands before the first token.
     """
@@ -85,7 +86,7 @@ def evaluate(model: nn.Module, text: EncodedText, eos_id: int) -> dict[str, floa
     device = next(model.parameters()).device
     state = model.initial_state(inputs.shape[1])
     nats = 0.0
-    with torch.no_grad():
+    with evaluation_mode(model):
         for start in range(0, len(inputs), STEPS):
             window = slice(start, start + STEPS)
             x, y = inputs[window].to(device), targets[window].to(device)
