@@ -28,6 +28,7 @@ class Problem:
     has_reset: bool = False
     has_hidden_mask: bool = False
     has_zoneout: bool = False
+    has_differentiable_mask: bool = False
     is_reverse: bool = False
     needs_gradient: bool = False
     all_states: bool = False

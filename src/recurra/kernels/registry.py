@@ -9,6 +9,7 @@ from torch import Tensor
 from recurra.cells import Cell
 from recurra.errors import ArgumentError, NotSupportedByBackend
 from recurra.kernels import reference_backend, torch_backend
+from recurra.kernels.cpu import backend as cpu_backend
 from recurra.kernels.problem import Problem, Support
 from recurra.reference import Controls, Parameters, Tensors
 
@@ -32,6 +33,7 @@ class Backend:
 
 # The order is the order of preference of backend="auto".
 BACKENDS: tuple[Backend, ...] = (
+    Backend("cpu", cpu_backend.supports, cpu_backend.run),
     Backend("torch", torch_backend.supports, torch_backend.run),
     Backend("reference", reference_backend.supports, reference_backend.run),
 )
@@ -111,6 +113,10 @@ def describe(
         has_reset=controls.reset is not None,
         has_hidden_mask=controls.hidden_mask is not None,
         has_zoneout=any(z is not None for z in controls.zoneout),
+        has_differentiable_mask=torch.is_grad_enabled()
+        and any(
+            m is not None and m.requires_grad for m in (controls.hidden_mask, *controls.zoneout)
+        ),
         is_reverse=controls.is_reverse,
         needs_gradient=torch.is_grad_enabled() and any(t.requires_grad for t in tensors),
         all_states=all_states,

@@ -41,7 +41,7 @@ def run(
         x = x.flip(0)
     weights = [p for p in parameters[:4] if p is not None]
     hidden = tuple(s.unsqueeze(0) for s in state)
-    y, *last = _FUNCTIONS[cell.step](
+    y, *last = _FUNCTIONS[cell.step](  # type: ignore[operator]
         x,
         hidden if len(hidden) > 1 else hidden[0],
         weights,

@@ -1,0 +1,116 @@
+"""A cell's compiled kernels: plan, machine code, and the call with named arguments."""
+
+import ctypes
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from recurra.cells import Cell
+from recurra.kernels.cpu.compiler import MachineCode, compile_cached
+from recurra.kernels.cpu.driver import Layout, build_driver, make_layout, scratch_blocks
+from recurra.kernels.cpu.host import Host
+from recurra.kernels.cpu.threads import address_in_process, run_parallel, thread_limit
+from recurra.kernels.cpu.tiles import MAX_VECTORS, build_tiles, max_rows, tile_name
+from recurra.kernels.plan import Options, Phase, Plan, make_plan
+
+_Run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
+
+
+@cache
+def plan_for(cell: Cell, options: Options) -> Plan:
+    """The plan of a cell's kernels, made once.
+
+    Raises:
+        UntraceableCellError: see `make_plan`.
+    """
+    return make_plan(cell, options)
+
+
+@dataclass(frozen=True)
+class Code:
+    """One pass, forward or backward, ready to be called."""
+
+    layout: Layout
+    scratch_blocks: int
+    lanes: int
+    machine: MachineCode
+    run_address: int
+    enter_address: int
+
+    def call(self, arguments: Mapping[str, int], groups: int, share: int) -> None:
+        """Run all groups of rows, each by `share` threads.
+
+        With fewer threads at hand than that, because torch was set to less in the meantime, the
+        process was forked, or OpenMP is inside another parallel region, the caller's thread runs
+        one group after the other; the numbers are the same.
+        """
+        values = (ctypes.c_int64 * len(self.layout.names))(
+            *(arguments.get(name, 0) for name in self.layout.names)
+        )
+        address, threads = ctypes.addressof(values), groups * share
+        values[self.layout.index("share")] = share
+        values[self.layout.index("threads")] = threads
+        if 1 < threads <= thread_limit():
+            run_parallel(self.enter_address, address, threads)
+            if not values[self.layout.index("refused")]:
+                return
+        values[self.layout.index("share")] = 1
+        for group in range(groups):
+            _Run(self.run_address)(address, group)
+
+
+@cache
+def forward_code(cell: Cell, options: Options, host: Host) -> Code:
+    """A cell's forward pass, compiled or read from disk at first use."""
+    return _code(plan_for(cell, options), host, is_forward=True)
+
+
+@cache
+def backward_code(cell: Cell, options: Options, host: Host) -> Code:
+    """A cell's backward pass, compiled or read from disk at first use."""
+    return _code(plan_for(cell, options), host, is_forward=False)
+
+
+def _code(plan: Plan, host: Host, *, is_forward: bool) -> Code:
+    phases: tuple[Phase, ...] = plan.forward if is_forward else plan.backward
+    name = f"{plan.cell.name}-{'forward' if is_forward else 'backward'}"
+    key = repr((plan.options, plan.graph.nodes, phases))
+    machine = compile_cached(
+        _file_name(name), key, lambda: build_driver(plan, host, is_forward=is_forward), host
+    )
+    return Code(
+        layout=make_layout(plan, phases),
+        scratch_blocks=scratch_blocks(plan, phases),
+        lanes=host.lanes,
+        machine=machine,
+        run_address=machine.address("run"),
+        enter_address=machine.address("enter"),
+    )
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+
+
+@cache
+def tile_table(host: Host) -> tuple[Tensor, MachineCode]:
+    """The addresses of all tiles, (vectors - 1)·16 + rows; and what keeps them alive."""
+    machine = compile_cached("tiles", "tiles", lambda: build_tiles(host), host)
+    table = torch.zeros(MAX_VECTORS * 16, dtype=torch.int64)
+    for vectors in range(1, MAX_VECTORS + 1):
+        for rows in range(1, max_rows(host) + 1):
+            table[(vectors - 1) * 16 + rows] = machine.address(tile_name(vectors, rows))
+    return table, machine
+
+
+@cache
+def system_arguments() -> dict[str, int]:
+    """Addresses of the system's functions that kernels call."""
+    return {
+        "thread_number": address_in_process("omp_get_thread_num"),
+        "thread_count": address_in_process("omp_get_num_threads"),
+        "give_way": address_in_process("sched_yield"),
+    }

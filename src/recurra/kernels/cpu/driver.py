@@ -1,0 +1,417 @@
+"""The loop over time as LLVM code: each step's phases, shared out between threads.
+
+`forward(arguments, thread)` and `backward(arguments, thread)` run one thread's part. Threads form
+groups; a group owns some rows of the batch, and within a group each thread owns a range of units.
+Threads of one group wait for each other where the plan says so, by counting up one number in
+memory; nothing is forked or joined inside the loop.
+
+`arguments` is an array of 64-bit numbers: addresses, sizes, strides. `Layout` says what is where.
+`first_rows` has each group's first row of the batch; `tables`, for each group and each step:
+
+    count     rows at work            row       first row in what is kept per step
+    state     first row of the new state, in the buffers of the states
+    previous  first row of the old one; `other_*` the same for the states but the first
+"""
+
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from recurra.kernels.cpu.host import Host
+from recurra.kernels.cpu.pointwise import Passes, RowEmitter, for_range
+from recurra.kernels.cpu.tiles import MAX_VECTORS, max_rows, tile_type
+from recurra.kernels.cpu.vector import I8, I32, I64, POINTER, Vectors, integer, offset
+from recurra.kernels.plan import Flush, Phase, Place, Plan, Pointwise, Product
+
+TABLE_COLUMNS = ("count", "row", "state", "previous", "other_state", "other_previous")
+SPINS_BEFORE_YIELD = 2000
+
+# How the row of a buffer is found. Whatever is not here is kept per step: "row".
+PER_BATCH_ROW = ("tile", "carry", "mask")
+PER_UNIT = ("vectors", "bias_hidden", "bias_output")
+SCRATCH_WITHOUT_GRADIENT = ("operand", "late_operand", "inner", "saved")
+
+
+def split_name(buffer: str) -> tuple[str, int]:
+    """("carry1") -> ("carry", 1); a buffer that is not of a state -> (name, 0)."""
+    return (buffer[:-1], int(buffer[-1])) if buffer[-1].isdigit() else (buffer, 0)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which argument is where: names in order."""
+
+    names: tuple[str, ...]
+
+    def index(self, name: str) -> int:
+        return self.names.index(name)
+
+
+def make_layout(plan: Plan, phases: tuple[Phase, ...]) -> Layout:
+    """The arguments that these phases use.
+
+    A buffer has three: `.at` its address, `.row` the distance of its rows and `.block` of its
+    blocks, in numbers; zoneout a fourth, `.batch`, for what does not change from step to step.
+    """
+    names = ["steps", "share", "hidden", "output", "tables", "first_rows", "barriers", "tiles"]
+    names += ["thread_number", "thread_count", "threads", "refused", "give_way"]
+    names += ["scratch", "scratch_thread", "resets"]
+    for buffer in _buffers(phases):
+        names += [f"{buffer}.at", f"{buffer}.row", f"{buffer}.block"]
+        names += [f"{buffer}.batch"] if split_name(buffer)[0] == "zoneout" else []
+    names += [f"weight.{p.weight}" for p in phases if isinstance(p, Product)]
+    for phase in phases:
+        if isinstance(phase, Flush):
+            names += [f"initial{k}" for k in phase.states]
+    if plan.options.has_reset:
+        names += [f"start{k}" for k in range(len(plan.cell.states))]
+    return Layout(tuple(dict.fromkeys(names)))
+
+
+def _buffers(phases: tuple[Phase, ...]) -> list[str]:
+    found: dict[str, None] = {}
+    for phase in phases:
+        if isinstance(phase, Product):
+            found |= dict.fromkeys((phase.operand, phase.result))
+        elif isinstance(phase, Pointwise):
+            found |= dict.fromkeys(p.buffer for load in phase.loads.values() for p in load)
+            found |= dict.fromkeys(p.buffer for _, p in phase.stores)
+        else:
+            found |= dict.fromkeys(f"carry{k}" for k in phase.states)
+    return sorted(found)
+
+
+def scratch_blocks(plan: Plan, phases: tuple[Phase, ...]) -> int:
+    """Blocks of scratch that one thread needs."""
+    counts = [len(Passes(plan.graph, p).scratch) for p in phases if isinstance(p, Pointwise)]
+    return max(counts, default=0)
+
+
+def build_driver(plan: Plan, host: Host, *, is_forward: bool) -> ir.Module:
+    """A module with `run(arguments, thread)`, and `enter(arguments)` for each thread of a team."""
+    module = ir.Module("forward" if is_forward else "backward")
+    type_ = ir.FunctionType(ir.VoidType(), [POINTER, I64])
+    function = ir.Function(module, type_, "run")
+    driver = _Driver(function, plan, host, is_forward)
+    driver.emit()
+    _build_entry(module, function, driver.layout)
+    return module
+
+
+def _build_entry(module: ir.Module, run: ir.Function, layout: Layout) -> None:
+    """Ask OpenMP which thread this is, and run its part.
+
+    If OpenMP gave fewer threads than were asked for, as it does inside another parallel region,
+    nobody may begin: the others would wait for ever. Then only `refused` is set.
+    """
+    enter = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER]), "enter")
+    (arguments,) = enter.args
+    builder = ir.IRBuilder(enter.append_basic_block("entry"))
+
+    def slot(name: str) -> ir.Value:
+        return builder.gep(arguments, [integer(layout.index(name))], source_etype=I64)
+
+    def ask(name: str) -> ir.Value:
+        code = builder.inttoptr(builder.load(slot(name), typ=I64, align=8), POINTER)
+        return builder.sext(builder.call(_Code(code, ir.FunctionType(I32, [])), []), I64)
+
+    expected = builder.load(slot("threads"), typ=I64, align=8)
+    is_team = builder.icmp_signed("==", ask("thread_count"), expected)
+    with builder.if_else(is_team) as (then, otherwise):
+        with then:
+            builder.call(run, [arguments, ask("thread_number")])
+        with otherwise:
+            builder.store(integer(1), slot("refused"))
+    builder.ret_void()
+
+
+class _Driver:
+    def __init__(self, function: ir.Function, plan: Plan, host: Host, is_forward: bool) -> None:
+        self.plan, self.host, self.is_forward = plan, host, is_forward
+        self.phases = plan.forward if is_forward else plan.backward
+        self.layout = make_layout(plan, self.phases)
+        self.arguments, self.thread = function.args
+        self.builder = ir.IRBuilder(function.append_basic_block("entry"))
+        self.loaded: dict[str, ir.Value] = {}
+
+    def emit(self) -> None:
+        builder = self.builder
+        for name in self.layout.names:
+            slot = builder.gep(self.arguments, [integer(self.layout.index(name))], source_etype=I64)
+            self.loaded[name] = builder.load(slot, typ=I64, align=8)
+        group = builder.sdiv(self.thread, self.number("share"))
+        self.part = builder.srem(self.thread, self.number("share"))
+        self.ranges = {u: self._range(self.number(u)) for u in ("hidden", "output")}
+        with builder.goto_entry_block():
+            self.target = builder.alloca(I64)
+        builder.store(integer(0), self.target)
+        self.barrier = builder.gep(
+            self.pointer("barriers"), [builder.mul(group, integer(64))], source_etype=I8
+        )
+        steps = self.number("steps")
+        per_group = builder.mul(steps, integer(len(TABLE_COLUMNS)))
+        table = builder.mul(group, per_group)
+        slot = builder.gep(self.pointer("first_rows"), [group], source_etype=I64)
+        self.first_row = builder.load(slot, typ=I64, align=8)
+        with for_range(builder, integer(0), steps) as index:
+            step = index
+            if not self.is_forward:
+                step = builder.sub(builder.sub(steps, integer(1)), index)
+            base = builder.add(table, builder.mul(step, integer(len(TABLE_COLUMNS))))
+            self.at_step = {}
+            for column, name in enumerate(TABLE_COLUMNS):
+                slot = builder.gep(
+                    self.pointer("tables"), [builder.add(base, integer(column))], source_etype=I64
+                )
+                self.at_step[name] = builder.load(slot, typ=I64, align=8)
+            for phase in self.phases:
+                self._phase(phase)
+        builder.ret_void()
+
+    # -- arguments --------------------------------------------------------------------------------
+
+    def number(self, name: str) -> ir.Value:
+        return self.loaded[name]
+
+    def pointer(self, name: str) -> ir.Value:
+        return self.builder.inttoptr(self.loaded[name], POINTER)
+
+    def _range(self, units: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """This thread's vectors of units: whole pairs, so that products can share them too."""
+        builder = self.builder
+        lanes = integer(self.host.lanes)
+        vectors = builder.sdiv(builder.add(units, builder.sub(lanes, integer(1))), lanes)
+        pairs = builder.sdiv(builder.add(vectors, integer(1)), integer(2))
+        share = self.number("share")
+        bounds = []
+        for part in (self.part, builder.add(self.part, integer(1))):
+            pair = builder.sdiv(builder.mul(pairs, part), share)
+            end = builder.mul(pair, integer(2))
+            is_beyond = builder.icmp_signed(">", end, vectors)
+            bounds.append(builder.select(is_beyond, vectors, end))
+        return bounds[0], bounds[1]
+
+    # -- phases -----------------------------------------------------------------------------------
+
+    def _phase(self, phase: Phase) -> None:
+        if isinstance(phase, Product):
+            self._product(phase)
+        elif isinstance(phase, Pointwise):
+            self._pointwise(phase)
+        else:
+            for k in phase.states:
+                self._flush(k, phase.unit)
+        if phase.joins:
+            with self.builder.if_then(
+                self.builder.icmp_signed(">", self.number("share"), integer(1))
+            ):
+                self._join()
+
+    def _join(self) -> None:
+        """Count up, and wait until all of the group have."""
+        builder = self.builder
+        builder.fence("release")
+        builder.atomic_rmw("add", self.barrier, integer(1), "acq_rel")
+        target = builder.add(builder.load(self.target, typ=I64), self.number("share"))
+        builder.store(target, self.target)
+        wait = builder.append_basic_block("wait")
+        spin = builder.append_basic_block("spin")
+        done = builder.append_basic_block("done")
+        before = builder.block
+        builder.branch(wait)
+        builder.position_at_end(wait)
+        spins = builder.phi(I64)
+        spins.add_incoming(integer(0), before)
+        now = builder.load_atomic(self.barrier, "acquire", 8, typ=I64)
+        builder.cbranch(builder.icmp_signed(">=", now, target), done, spin)
+        builder.position_at_end(spin)
+        more = builder.add(spins, integer(1))
+        is_long = builder.icmp_signed(">", more, integer(SPINS_BEFORE_YIELD))
+        with builder.if_then(is_long, likely=False):
+            builder.call(_Code(self.pointer("give_way"), ir.FunctionType(I32, [])), [])
+        spins.add_incoming(more, builder.block)
+        builder.branch(wait)
+        builder.position_at_end(done)
+
+    def _row_of(self, buffer: str, r: ir.Value) -> ir.Value:
+        """The row of a buffer that belongs to row r of the group at this step."""
+        builder = self.builder
+        kind, k = split_name(buffer)
+        if kind in PER_BATCH_ROW or self._is_scratch(kind):
+            return builder.add(self.first_row, r)
+        if kind in ("state", "previous"):
+            column = kind if k == 0 else f"other_{kind}"
+            return builder.add(self.at_step[column], r)
+        return builder.add(self.at_step["row"], r)
+
+    def _is_scratch(self, kind: str) -> bool:
+        return kind in SCRATCH_WITHOUT_GRADIENT and not self.plan.options.needs_gradient
+
+    def _row_address(self, buffer: str, r: ir.Value) -> ir.Value:
+        builder = self.builder
+        kind, k = split_name(buffer)
+        base = self.pointer(f"{buffer}.at")
+        if kind in PER_UNIT:
+            return base
+        if kind == "grad_vectors":
+            return offset(builder, base, builder.mul(self.thread, self.number(f"{buffer}.row")))
+        address = offset(
+            builder, base, builder.mul(self._row_of(buffer, r), self.number(f"{buffer}.row"))
+        )
+        if kind == "zoneout":
+            batch_row = builder.add(self.first_row, r)
+            return offset(builder, address, builder.mul(batch_row, self.number(f"{buffer}.batch")))
+        if kind == "previous" and self.plan.options.has_reset:
+            start = builder.mul(builder.add(self.first_row, r), self.number(f"{buffer}.row"))
+            initial = offset(builder, self.pointer(f"start{k}"), start)
+            return builder.select(self._is_reset(r), initial, address)
+        return address
+
+    def _is_reset(self, r: ir.Value) -> ir.Value:
+        builder = self.builder
+        slot = builder.gep(
+            self.pointer("resets"), [builder.add(self.at_step["row"], r)], source_etype=I8
+        )
+        return builder.icmp_unsigned("!=", builder.load(slot, typ=I8), ir.Constant(I8, 0))
+
+    def _product(self, phase: Product) -> None:
+        builder, lanes = self.builder, self.host.lanes
+        blocks, unit = phase.width
+        depth = builder.mul(integer(phase.depth[0]), self.number(phase.depth[1]))
+        units = self.number(unit)
+        vectors = builder.sdiv(builder.add(units, integer(lanes - 1)), integer(lanes))
+        first, stop = self.ranges[unit]
+        pairs = builder.sdiv(vectors, integer(2))
+        panel_size = builder.mul(depth, integer(2 * lanes))
+        weight = self.pointer(f"weight.{phase.weight}")
+        first_pair = builder.sdiv(first, integer(2))
+        stop_pair = builder.sdiv(stop, integer(2))
+        with for_range(builder, first_pair, stop_pair) as pair:
+            panels = builder.mul(pair, integer(blocks))
+            column = builder.mul(pair, integer(2 * lanes))
+            with for_range(builder, integer(0), integer(blocks)) as block:
+                number = builder.add(panels, block)
+                panel = offset(builder, weight, builder.mul(number, panel_size))
+                self._panel(phase, panel, depth, block, column, MAX_VECTORS)
+        is_odd = builder.and_(stop, integer(1))
+        has_single = builder.icmp_signed("==", is_odd, integer(1))
+        with builder.if_then(has_single):
+            singles = builder.mul(builder.mul(pairs, integer(blocks)), panel_size)
+            column = builder.mul(pairs, integer(2 * lanes))
+            with for_range(builder, integer(0), integer(blocks)) as block:
+                size = builder.mul(depth, integer(lanes))
+                panel = offset(builder, weight, builder.add(singles, builder.mul(block, size)))
+                self._panel(phase, panel, depth, block, column, 1)
+
+    def _panel(
+        self,
+        phase: Product,
+        panel: ir.Value,
+        depth: ir.Value,
+        block: ir.Value,
+        column: ir.Value,
+        vectors: int,
+    ) -> None:
+        """All of the group's rows against one panel of the weight."""
+        builder, most = self.builder, max_rows(self.host)
+        count = self.at_step["count"]
+        parts = builder.sdiv(builder.add(count, integer(most - 1)), integer(most))
+        lda, ldc = self.number(f"{phase.operand}.row"), self.number(f"{phase.result}.row")
+        a = self._row_address_plain(phase.operand)
+        start = builder.mul(integer(phase.first), self.number(f"{phase.operand}.block"))
+        a = offset(builder, a, start)
+        c = self._row_address_plain(phase.result)
+        shift = builder.mul(block, self.number(f"{phase.result}.block"))
+        c = offset(builder, c, builder.add(shift, column))
+        with for_range(builder, integer(0), parts) as part:
+            low = builder.sdiv(builder.mul(count, part), parts)
+            high = builder.sdiv(builder.mul(count, builder.add(part, integer(1))), parts)
+            slot = builder.add(integer((vectors - 1) * 16), builder.sub(high, low))
+            entry = builder.gep(self.pointer("tiles"), [slot], source_etype=I64)
+            code = builder.inttoptr(builder.load(entry, typ=I64, align=8), POINTER)
+            builder.call(
+                _Code(code, tile_type()),
+                [
+                    offset(builder, a, builder.mul(low, lda)),
+                    lda,
+                    panel,
+                    depth,
+                    offset(builder, c, builder.mul(low, ldc)),
+                    ldc,
+                    integer(int(phase.adds)),
+                ],
+            )
+
+    def _row_address_plain(self, buffer: str) -> ir.Value:
+        """The first row of the group in a buffer that has no row that lies elsewhere."""
+        row = self._row_of(buffer, integer(0))
+        base = self.pointer(f"{buffer}.at")
+        return offset(self.builder, base, self.builder.mul(row, self.number(f"{buffer}.row")))
+
+    def _pointwise(self, phase: Pointwise) -> None:
+        builder = self.builder
+        if phase.is_row_wise:
+            units = self.number(phase.unit)
+            lanes = integer(self.host.lanes)
+            vectors = builder.sdiv(builder.add(units, integer(self.host.lanes - 1)), lanes)
+            first, stop, start, step = integer(0), vectors, self.part, self.number("share")
+        else:
+            first, stop = self.ranges[phase.unit]
+            start, step = integer(0), integer(1)
+        with for_range(builder, start, self.at_step["count"], step) as r:
+            addresses: dict[str, ir.Value] = {}
+
+            def address(place: Place) -> ir.Value:
+                if place.buffer not in addresses:
+                    addresses[place.buffer] = self._row_address(place.buffer, r)
+                shift = builder.mul(integer(place.block), self.number(f"{place.buffer}.block"))
+                return offset(builder, addresses[place.buffer], shift)
+
+            RowEmitter(
+                builder,
+                self.host,
+                self.plan.graph,
+                phase,
+                address,
+                self._scratch_address,
+                first,
+                stop,
+                self.number(phase.unit),
+            ).emit()
+
+    def _scratch_address(self, block: int) -> ir.Value:
+        builder = self.builder
+        own = builder.mul(self.thread, self.number("scratch_thread"))
+        lanes = self.host.lanes
+        padded = builder.and_(
+            builder.add(self.number("hidden"), integer(lanes - 1)), integer(-lanes)
+        )
+        shift = builder.add(own, builder.mul(padded, integer(block)))
+        return offset(builder, self.pointer("scratch"), shift)
+
+    def _flush(self, k: int, unit: str) -> None:
+        """Rows that were reset before this step: their gradient goes to the initial state."""
+        builder, lanes = self.builder, self.host.lanes
+        v = Vectors(builder, self.host)
+        first, stop = self.ranges[unit]
+        carry = f"carry{k}"
+        with (
+            for_range(builder, integer(0), self.at_step["count"]) as r,
+            builder.if_then(self._is_reset(r)),
+        ):
+            shift = builder.mul(builder.add(self.first_row, r), self.number(f"{carry}.row"))
+            source = offset(builder, self.pointer(f"{carry}.at"), shift)
+            target = offset(builder, self.pointer(f"initial{k}"), shift)
+            with for_range(builder, first, stop) as vector:
+                j = builder.mul(vector, integer(lanes))
+                here, there = offset(builder, source, j), offset(builder, target, j)
+                v.store(v.add(v.load(there), v.load(here)), there)
+                v.store(v.constant(0.0), here)
+
+
+class _Code:
+    """A function behind a code address, as the builder's `call` wants one."""
+
+    def __init__(self, address: ir.Value, type_: ir.FunctionType) -> None:
+        self.function_type, self.type = type_, address.type
+        self.get_reference = address.get_reference

@@ -1,0 +1,77 @@
+"""The processor that code is generated for."""
+
+import os
+from dataclasses import dataclass
+from functools import cache
+
+import llvmlite.binding as llvm
+
+from recurra.errors import ArgumentError
+
+# name -> (lanes of float32, vector registers, features that must be there)
+LEVELS: dict[str, tuple[int, int, tuple[str, ...]]] = {
+    "avx512": (16, 32, ("avx512f", "avx512vl", "avx512dq", "avx512bw")),
+    "avx2": (8, 16, ("avx2", "fma")),
+    "neon": (4, 32, ("neon",)),
+    "basic": (4, 16, ()),
+}
+
+
+@dataclass(frozen=True)
+class Host:
+    """What an emitter must know: vector width in float32 lanes, and how many vector registers.
+
+    Attributes:
+        level: which of `LEVELS`.
+        lanes: float32 numbers in a vector.
+        registers: vector registers; decides how many rows a product block has.
+        cpu, features: LLVM's names for the processor and what of it may be used.
+    """
+
+    level: str
+    lanes: int
+    registers: int
+    cpu: str
+    features: str
+
+
+def find_host(level: str | None = None) -> Host:
+    """This machine at its best level, or at the one asked for.
+
+    Args:
+        level: a name in `LEVELS`; None takes the environment variable RECURRA_CPU_LEVEL, or the
+            best that the processor has. A lower level than the best is for tests: the code is then
+            what a lesser machine would run.
+
+    Raises:
+        ArgumentError: no such level, or the processor does not have it.
+    """
+    return _find_host(level or os.environ.get("RECURRA_CPU_LEVEL") or None)
+
+
+@cache
+def _find_host(level: str | None) -> Host:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    present = llvm.get_host_cpu_features()
+    is_arm = llvm.get_process_triple().startswith(("aarch64", "arm64"))
+    possible = [
+        name
+        for name, (_, _, needed) in LEVELS.items()
+        if all(present.get(f) for f in needed) or (name == "neon" and is_arm)
+    ]
+    level = level or possible[0]
+    if level not in possible:
+        raise ArgumentError(
+            f"RECURRA_CPU_LEVEL {level!r} is not possible on this processor; it has {possible}"
+        )
+    lanes, registers, needed = LEVELS[level]
+    if level == possible[0]:
+        return Host(level, lanes, registers, llvm.get_host_cpu_name(), present.flatten())
+    features = ",".join(f"+{name}" for name in needed)
+    return Host(level, lanes, registers, _generic_cpu(), features)
+
+
+def _generic_cpu() -> str:
+    is_x86 = llvm.get_process_triple().startswith(("x86_64", "amd64"))
+    return "x86-64" if is_x86 else "generic"

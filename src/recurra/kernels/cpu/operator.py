@@ -1,0 +1,118 @@
+"""Scans as differentiable operations.
+
+The gradient is the kernels' own. A gradient of that gradient is computed by running the reference
+again on the inputs, so that autograd can go on from there.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from recurra.cells import Cell
+from recurra.kernels.cpu.gradient import scan_backward
+from recurra.kernels.cpu.host import Host, find_host
+from recurra.kernels.cpu.scan import options_for, scan_forward
+from recurra.reference import Controls, Parameters, Tensors, scan
+
+
+class Setup(NamedTuple):
+    """A scan without its tensors that may need gradients."""
+
+    cell: Cell
+    controls: Controls
+    all_states: bool
+    has: tuple[bool, ...]  # which of the first six parameters are there
+    host: Host
+
+
+def scan_with_gradient(
+    cell: Cell,
+    x: Tensor,
+    state: Tensors,
+    parameters: Parameters,
+    controls: Controls,
+    all_states: bool,
+) -> tuple[Tensors, Tensors]:
+    """The meaning of `recurra.reference.scan`, by kernels, with gradients."""
+    given = tuple(p for p in parameters[:6] if p is not None)
+    setup = Setup(
+        cell, controls, all_states, tuple(p is not None for p in parameters[:6]), find_host()
+    )
+    tensors = (x, *state, *given, *parameters.vectors)
+    count = len(cell.states) if all_states else 1
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        results = _Scan.apply(setup, *tensors)  # type: ignore[no-untyped-call]
+        return results[:count], results[count:]
+    options = options_for(cell, controls, all_states=all_states, needs_gradient=False)
+    sequences, last, _ = scan_forward(cell, x, state, parameters, controls, options, setup.host)
+    return sequences, last
+
+
+def _unpack(setup: Setup, tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensors, Parameters]:
+    states = len(setup.cell.states)
+    x, state, rest = tensors[0], tensors[1 : 1 + states], list(tensors[1 + states :])
+    six = [rest.pop(0) if is_there else None for is_there in setup.has]
+    return x, state, Parameters._make([*six, tuple(rest)])
+
+
+class _Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, setup: Setup, *tensors: Tensor) -> Tensors:
+        x, state, parameters = _unpack(setup, tensors)
+        options = options_for(
+            setup.cell, setup.controls, all_states=setup.all_states, needs_gradient=True
+        )
+        sequences, last, ctx.run = scan_forward(
+            setup.cell, x, state, parameters, setup.controls, options, setup.host
+        )
+        ctx.setup = setup
+        ctx.set_materialize_grads(False)
+        # the sequences share memory with what is kept: autograd sees if they are written to
+        ctx.save_for_backward(*tensors, *sequences)
+        return *sequences, *last
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        setup: Setup = ctx.setup
+        count = len(setup.cell.states) if setup.all_states else 1
+        tensors = ctx.saved_tensors[:-count]
+        if torch.is_grad_enabled():
+            return None, *_by_reference(setup, tensors, gradients, ctx.needs_input_grad[1:])
+        x, _, parameters = _unpack(setup, tensors)
+        needs = ctx.needs_input_grad[1:]
+        result = scan_backward(
+            ctx.run,
+            x,
+            parameters,
+            gradients[:count],
+            gradients[count:],
+            needs_x=needs[0],
+            needs_weights=any(needs[1 + len(setup.cell.states) :]),
+        )
+        six = [g for g, is_there in zip(result.parameters[:6], setup.has, strict=True) if is_there]
+        return None, result.x, *result.state, *six, *result.parameters.vectors
+
+
+def _by_reference(
+    setup: Setup,
+    tensors: tuple[Tensor, ...],
+    gradients: tuple[Tensor | None, ...],
+    needs: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """The same gradients, themselves differentiable."""
+    x, state, parameters = _unpack(setup, tensors)
+    sequences, last = scan(setup.cell, x, state, parameters, setup.controls)
+    results = [*(sequences if setup.all_states else sequences[:1]), *last]
+    pairs = [(r, g) for r, g in zip(results, gradients, strict=True) if g is not None]
+    wanted = [t for t, needed in zip(tensors, needs, strict=True) if needed]
+    found = iter(
+        torch.autograd.grad(
+            [r for r, _ in pairs],
+            wanted,
+            [g for _, g in pairs],
+            create_graph=True,
+            allow_unused=True,
+        )
+    )
+    return tuple(next(found) if needed else None for needed in needs)

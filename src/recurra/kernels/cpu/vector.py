@@ -1,0 +1,279 @@
+"""Vector arithmetic in LLVM code: each of the graph's operations on one vector of units.
+
+Functions are accurate to a few units in the last place (relative error below 1e-6) over the whole
+range, near zero too, and pass NaN on. exp is 2^n·e^r with |r| ≤ ln2/2 and a polynomial for e^r - 1
+(Moshier's coefficients for single precision, as in Cephes), tanh is expm1(2a) / (expm1(2a) + 2).
+"""
+
+import struct
+from collections.abc import Callable
+
+from llvmlite import ir
+
+from recurra.kernels.cpu.host import Host
+
+F32, I1, I8, I32, I64 = (
+    ir.FloatType(),
+    ir.IntType(1),
+    ir.IntType(8),
+    ir.IntType(32),
+    ir.IntType(64),
+)
+POINTER = ir.PointerType()
+# a·b + c may become one operation; nothing else may change, so NaN and infinity keep their meaning
+FLAGS = ("contract", "nsz")
+LOG2E = 1.44269504088896341
+LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4
+EXP_COEFFICIENTS = (
+    1.9875691500e-4,
+    1.3981999507e-3,
+    8.3334519073e-3,
+    4.1665795894e-2,
+    1.6666665459e-1,
+    5.0000001201e-1,
+)
+LOG_COEFFICIENTS = (
+    7.0376836292e-2,
+    -1.1514610310e-1,
+    1.1676998740e-1,
+    -1.2420140846e-1,
+    1.4249322787e-1,
+    -1.6668057665e-1,
+    2.0000714765e-1,
+    -2.4999993993e-1,
+    3.3333331174e-1,
+)
+ROUND = 12582912.0  # 1.5·2^23: adding it leaves the nearest whole number in the low bits
+
+
+def number(value: float) -> float:
+    """The nearest float32."""
+    return float(struct.unpack("f", struct.pack("f", value))[0])
+
+
+def integer(value: int) -> ir.Constant:
+    return ir.Constant(I64, value)
+
+
+def offset(builder: ir.IRBuilder, base: ir.Value, elements: ir.Value) -> ir.Value:
+    """The address of a float32 some elements after another."""
+    return builder.gep(base, [elements], source_etype=F32)
+
+
+class Vectors:
+    """Writes the arithmetic of one vector of float32 lanes at the builder's position."""
+
+    def __init__(self, builder: ir.IRBuilder, host: Host) -> None:
+        self.builder, self.lanes = builder, host.lanes
+        self.type = ir.VectorType(F32, host.lanes)
+        self.int_type = ir.VectorType(I32, host.lanes)
+        self.mask_type = ir.VectorType(I1, host.lanes)
+
+    # -- constants, memory ------------------------------------------------------------------------
+
+    def constant(self, value: float) -> ir.Constant:
+        return ir.Constant(self.type, [number(value)] * self.lanes)
+
+    def whole(self, value: int) -> ir.Constant:
+        return ir.Constant(self.int_type, [value] * self.lanes)
+
+    def spread(self, scalar: ir.Value) -> ir.Value:
+        undefined = ir.Constant(self.type, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, ir.Constant(I32, 0))
+        return self.builder.shuffle_vector(first, undefined, self.whole(0))
+
+    def load(self, address: ir.Value, mask: ir.Value | None = None) -> ir.Value:
+        if mask is None:
+            return self.builder.load(address, typ=self.type, align=4)
+        name = f"llvm.masked.load.v{self.lanes}f32.p0"
+        function = self._declare(name, self.type, [POINTER, I32, self.mask_type, self.type])
+        zero = self.constant(0.0)
+        return self.builder.call(function, [address, ir.Constant(I32, 4), mask, zero])
+
+    def store(self, value: ir.Value, address: ir.Value, mask: ir.Value | None = None) -> None:
+        if mask is None:
+            self.builder.store(value, address, align=4)
+            return
+        name = f"llvm.masked.store.v{self.lanes}f32.p0"
+        function = self._declare(name, ir.VoidType(), [self.type, POINTER, I32, self.mask_type])
+        self.builder.call(function, [value, address, ir.Constant(I32, 4), mask])
+
+    def mask_below(self, count: ir.Value) -> ir.Value:
+        """Lanes whose number is below a count."""
+        lanes = ir.Constant(self.int_type, list(range(self.lanes)))
+        small = self.builder.trunc(count, I32)
+        undefined = ir.Constant(self.int_type, ir.Undefined)
+        first = self.builder.insert_element(undefined, small, ir.Constant(I32, 0))
+        every = self.builder.shuffle_vector(first, undefined, self.whole(0))
+        return self.builder.icmp_signed("<", lanes, every)
+
+    def _declare(self, name: str, result: ir.Type, args: list[ir.Type]) -> ir.Function:
+        module = self.builder.module
+        if name in module.globals:
+            return module.globals[name]
+        return ir.Function(module, ir.FunctionType(result, args), name)
+
+    def intrinsic(self, name: str, *args: ir.Value) -> ir.Value:
+        full = f"llvm.{name}.v{self.lanes}f32"
+        return self.builder.call(self._declare(full, self.type, [self.type] * len(args)), args)
+
+    # -- reductions of a vector to one number -----------------------------------------------------
+
+    def total(self, a: ir.Value) -> ir.Value:
+        name = f"llvm.vector.reduce.fadd.v{self.lanes}f32"
+        function = self._declare(name, F32, [F32, self.type])
+        return self.builder.call(function, [ir.Constant(F32, 0.0), a], fastmath=("reassoc",))
+
+    def largest(self, a: ir.Value) -> ir.Value:
+        function = self._declare(f"llvm.vector.reduce.fmaximum.v{self.lanes}f32", F32, [self.type])
+        return self.builder.call(function, [a])
+
+    # -- arithmetic -------------------------------------------------------------------------------
+
+    def add(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.builder.fadd(a, b, flags=FLAGS)
+
+    def sub(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.builder.fsub(a, b, flags=FLAGS)
+
+    def mul(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.builder.fmul(a, b, flags=FLAGS)
+
+    def div(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.builder.fdiv(a, b, flags=("nsz",))
+
+    def neg(self, a: ir.Value) -> ir.Value:
+        return self.builder.fneg(a)
+
+    def fused(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        return self.add(self.mul(a, b), c)
+
+    def compare(self, relation: str, a: ir.Value, b: ir.Value) -> ir.Value:
+        kind = self.builder.fcmp_unordered if relation == "!=" else self.builder.fcmp_ordered
+        return kind(relation, a, b)
+
+    def where(self, mask: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.builder.select(mask, a, b)
+
+    def maximum(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self._extreme(">", "maximum", a, b)
+
+    def minimum(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self._extreme("<", "minimum", a, b)
+
+    def _extreme(self, relation: str, name: str, a: ir.Value, b: ir.Value) -> ir.Value:
+        if isinstance(a, ir.Constant):
+            a, b = b, a
+        if isinstance(b, ir.Constant):  # unordered: a NaN in a is taken, as torch does
+            return self.where(self.builder.fcmp_unordered(relation, a, b), a, b)
+        return self.intrinsic(name, a, b)
+
+    def clamp(self, a: ir.Value, low: float, high: float) -> ir.Value:
+        return self.minimum(self.maximum(a, self.constant(low)), self.constant(high))
+
+    def abs(self, a: ir.Value) -> ir.Value:
+        return self.intrinsic("fabs", a)
+
+    def sqrt(self, a: ir.Value) -> ir.Value:
+        return self.intrinsic("sqrt", a)
+
+    def rsqrt(self, a: ir.Value) -> ir.Value:
+        return self.div(self.constant(1.0), self.sqrt(a))
+
+    def sign(self, a: ir.Value) -> ir.Value:
+        zero, one = self.constant(0.0), self.constant(1.0)
+        below = self.where(self.compare("<", a, zero), self.constant(-1.0), a)
+        return self.where(self.compare(">", a, zero), one, below)
+
+    def polynomial(self, coefficients: tuple[float, ...], a: ir.Value) -> ir.Value:
+        value: ir.Value = self.constant(coefficients[0])
+        for coefficient in coefficients[1:]:
+            value = self.fused(value, a, self.constant(coefficient))
+        return value
+
+    # -- functions --------------------------------------------------------------------------------
+
+    def _reduce(self, a: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """n·2^23 as whole numbers, and e^r - 1, with a = n·ln2 + r."""
+        shifted = self.fused(a, self.constant(LOG2E), self.constant(ROUND))
+        n = self.builder.fsub(shifted, self.constant(ROUND))
+        r = self.fused(n, self.constant(-LN2_HIGH), a)
+        r = self.fused(n, self.constant(-LN2_LOW), r)
+        power = self.builder.shl(self.builder.bitcast(shifted, self.int_type), self.whole(23))
+        tail = self.polynomial(EXP_COEFFICIENTS, r)
+        return power, self.fused(tail, self.mul(r, r), r)
+
+    def _exp(self, a: ir.Value) -> ir.Value:
+        """exp for -87 ≤ a ≤ 88.72; the ends beyond."""
+        power, tail = self._reduce(self.clamp(a, -87.0, 88.7228))
+        bits = self.builder.bitcast(self.add(tail, self.constant(1.0)), self.int_type)
+        return self.builder.bitcast(self.builder.add(bits, power), self.type)
+
+    def exp(self, a: ir.Value) -> ir.Value:
+        small = self.compare("<", a, self.constant(-87.3))
+        large = self.compare(">", a, self.constant(88.7228))
+        value = self.where(small, self.constant(0.0), self._exp(a))
+        return self.where(large, self.constant(float("inf")), value)
+
+    def _expm1(self, a: ir.Value) -> ir.Value:
+        power, tail = self._reduce(a)
+        one = self.builder.bitcast(self.constant(1.0), self.int_type)
+        scale = self.builder.bitcast(self.builder.add(power, one), self.type)
+        return self.fused(scale, tail, self.sub(scale, self.constant(1.0)))
+
+    def expm1(self, a: ir.Value) -> ir.Value:
+        large = self.compare(">", a, self.constant(88.3))
+        value = self._expm1(self.clamp(a, -87.0, 88.3))
+        return self.where(large, self.constant(float("inf")), value)
+
+    def sigmoid(self, a: ir.Value) -> ir.Value:
+        one = self.constant(1.0)
+        return self.div(one, self.add(one, self._exp(self.neg(a))))
+
+    def tanh(self, a: ir.Value) -> ir.Value:
+        near = self.clamp(a, -9.1, 9.1)
+        value = self._expm1(self.add(near, near))
+        return self.div(value, self.add(value, self.constant(2.0)))
+
+    def log(self, a: ir.Value) -> ir.Value:
+        build, one = self.builder, self.constant(1.0)
+        bits = build.bitcast(a, self.int_type)
+        # mantissa in [√½, √2): the bits above those of √½ count the powers of two
+        moved = build.sub(bits, self.whole(0x3F3504F3))
+        n = build.ashr(moved, self.whole(23))
+        mantissa = build.bitcast(build.sub(bits, build.shl(n, self.whole(23))), self.type)
+        r = self.sub(mantissa, one)
+        n = build.sitofp(n, self.type)
+        square = self.mul(r, r)
+        tail = self.mul(self.polynomial(LOG_COEFFICIENTS, r), self.mul(square, r))
+        tail = self.fused(n, self.constant(LN2_LOW), tail)
+        tail = self.fused(square, self.constant(-0.5), tail)
+        value = self.fused(n, self.constant(LN2_HIGH), self.add(r, tail))
+        infinity, zero = self.constant(float("inf")), self.constant(0.0)
+        value = self.where(self.compare("==", a, infinity), infinity, value)
+        value = self.where(self.compare("==", a, zero), self.constant(float("-inf")), value)
+        is_bad = build.fcmp_unordered("<", a, zero)
+        return self.where(is_bad, self.constant(float("nan")), value)
+
+    def log1p(self, a: ir.Value) -> ir.Value:
+        one, infinity = self.constant(1.0), self.constant(float("inf"))
+        near = self.add(one, a)
+        lost = self.sub(a, self.sub(near, one))
+        value = self.add(self.log(near), self.div(lost, near))
+        special = self.compare("==", a, infinity)
+        value = self.where(special, infinity, value)
+        return self.where(self.compare("==", near, self.constant(0.0)), self.log(near), value)
+
+    # -- by the graph's names ---------------------------------------------------------------------
+
+    def apply(self, op: str, *args: ir.Value) -> ir.Value:
+        """One of the graph's operations."""
+        relations = {"eq": "==", "ne": "!=", "gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+        if op in relations:
+            return self.compare(relations[op], *args)
+        if op == "not":
+            return self.builder.not_(*args)
+        if op in ("and", "or"):
+            return getattr(self.builder, f"{op}_")(*args)
+        operation: Callable[..., ir.Value] = getattr(self, op)
+        return operation(*args)

@@ -1,0 +1,163 @@
+"""Which rows a scan works on at each step, and where they lie: lengths, direction, groups.
+
+Rows of a full batch lie as they come, step after step: row t·batch + b. Rows of a ragged batch are
+packed, so that time goes into real steps only: within each group of rows, the longest first, step
+after step, and nothing in between. Groups are for threads that share the batch; they are dealt the
+rows in turn, so that each gets as much.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Rows at each step.
+
+    Attributes:
+        time, batch: of the padded batch.
+        groups: how many groups of rows.
+        first_rows: (groups,) int64, the first row of each group among the batch's rows.
+        tables: (groups, time, 4) int64: rows at work in this step, counting from the start of the
+            scan; first of them among what is kept per step; first of their new states and first of
+            their old ones in a buffer of states.
+        order: (batch,) int64, the batch's rows as the groups have them; None: as they come.
+        lengths: (batch,) int64, real steps of each row of `order`; None: all are full.
+        index: (kept rows,) int64, for each row that is kept its place t·batch + b; None: itself.
+        last: (batch,) int64, where in a buffer of states each row of `order` has its last state.
+        rows: how many rows are kept.
+        state_rows: rows of a buffer of states; the initial states are `initial_row` and following.
+        output_row: first row in it of the results.
+    """
+
+    time: int
+    batch: int
+    groups: int
+    first_rows: Tensor
+    tables: Tensor
+    order: Tensor | None
+    lengths: Tensor | None
+    index: Tensor | None
+    last: Tensor
+    rows: int
+    initial_row: int
+    output_row: int
+    is_reverse: bool
+
+    @property
+    def state_rows(self) -> int:
+        return self.rows + self.batch
+
+    @property
+    def is_ragged(self) -> bool:
+        return self.index is not None
+
+
+def make_schedule(
+    time: int, batch: int, lengths: Tensor | None, groups: int, *, is_reverse: bool
+) -> Schedule:
+    """The schedule of a scan.
+
+    Args:
+        time, batch: sizes of the padded batch.
+        lengths: (batch,) int64 in 0..time, or None.
+        groups: in how many groups to deal the rows.
+        is_reverse: run from each row's last step to its first.
+    """
+    if lengths is None:
+        return _full(time, batch, groups, is_reverse)
+    return _ragged(time, batch, lengths.to("cpu", torch.int64), groups, is_reverse)
+
+
+def _full(time: int, batch: int, groups: int, is_reverse: bool) -> Schedule:
+    bounds = [batch * g // groups for g in range(groups + 1)]
+    first = torch.tensor(bounds[:-1])
+    counts = torch.tensor(bounds[1:]) - first
+    steps = torch.arange(time)
+    t = time - 1 - steps if is_reverse else steps
+    row = t.unsqueeze(0) * batch + first.unsqueeze(1)
+    new, old = (row, row + batch) if is_reverse else (row + batch, row)
+    tables = torch.stack([counts.unsqueeze(1).expand_as(row), row, new, old], dim=-1)
+    last = (0 if is_reverse else time * batch) + torch.arange(batch)
+    return Schedule(
+        time=time,
+        batch=batch,
+        groups=groups,
+        first_rows=first,
+        tables=tables.contiguous(),
+        order=None,
+        lengths=None,
+        index=None,
+        last=last,
+        rows=time * batch,
+        initial_row=time * batch if is_reverse else 0,
+        output_row=0 if is_reverse else batch,
+        is_reverse=is_reverse,
+    )
+
+
+def _ragged(time: int, batch: int, lengths: Tensor, groups: int, is_reverse: bool) -> Schedule:
+    by_length = torch.argsort(lengths, descending=True, stable=True)
+    order = torch.cat([by_length[g::groups] for g in range(groups)])
+    sizes = [len(range(g, batch, groups)) for g in range(groups)]
+    first = torch.tensor([sum(sizes[:g]) for g in range(groups)])
+    steps = torch.arange(time)
+    counts, rows, old, index = [], [], [], []
+    base = 0
+    for g in range(groups):
+        own = order[first[g] : first[g] + sizes[g]]
+        is_real = steps.unsqueeze(1) < lengths[own].unsqueeze(0)  # (time, rows of the group)
+        count = is_real.sum(1)
+        row = base + torch.cumsum(count, 0) - count
+        step, member = is_real.nonzero(as_tuple=True)
+        t = lengths[own][member] - 1 - step if is_reverse else step
+        index.append(t * batch + own[member])
+        counts.append(count)
+        rows.append(row)
+        old.append(torch.cat([first[g : g + 1], batch + row[:-1]])[:time])
+        base += int(count.sum())
+    row, count = torch.stack(rows), torch.stack(counts)
+    tables = torch.stack([count, row, row + batch, torch.stack(old)], dim=-1)
+    return Schedule(
+        time=time,
+        batch=batch,
+        groups=groups,
+        first_rows=first,
+        tables=tables.contiguous(),
+        order=order,
+        lengths=lengths[order],
+        index=torch.cat(index),
+        last=_last_rows(tables, lengths[order], first, sizes, batch),
+        rows=base,
+        initial_row=0,
+        output_row=batch,
+        is_reverse=is_reverse,
+    )
+
+
+def _last_rows(
+    tables: Tensor, lengths: Tensor, first: Tensor, sizes: list[int], batch: int
+) -> Tensor:
+    """Where each row's last state is: after its last real step, or the initial one."""
+    group = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    place = torch.arange(batch)
+    if tables.shape[1] == 0:
+        return place
+    member = place - first[group]
+    step = (lengths - 1).clamp(min=0)
+    return torch.where(lengths > 0, tables[group, step, 2] + member, place)
+
+
+def previous_rows(schedule: Schedule) -> Tensor:
+    """(rows,) int64: for each row that is kept, the row of its old state in a buffer of states."""
+    parts = []
+    for table in schedule.tables:
+        count, old = table[:, 0], table[:, 3]
+        start = torch.repeat_interleave(old, count)
+        member = torch.arange(len(start)) - torch.repeat_interleave(
+            torch.cumsum(count, 0) - count, count
+        )
+        parts.append(start + member)
+    return torch.cat(parts)
