@@ -1,6 +1,7 @@
 """Reading text: files, tokens, splits, lanes, and the embedded default corpus."""
 
 from recurra.data.lanes import Lanes
+from recurra.data.shards import tokenise_once
 from recurra.data.splits import TextSplits, split_lines
 from recurra.data.text import expand_paths, iterate_lines, read_lines
 from recurra.data.tokenizer import Tokenizer
@@ -13,4 +14,5 @@ __all__ = [
     "iterate_lines",
     "read_lines",
     "split_lines",
+    "tokenise_once",
 ]

@@ -53,9 +53,9 @@ class Tokenizer:
         split_punctuation: bool = False,
         bpe: str | None = None,
     ) -> None:
-        self.kind, self.vocabulary = kind, list(vocabulary)
+        self.kind = kind
         self.lowercase, self.split_punctuation = lowercase, split_punctuation
-        self._ids = {token: i for i, token in enumerate(self.vocabulary)}
+        self._set_vocabulary(vocabulary)
         self._bpe = _load_bpe(bpe) if bpe is not None else None
 
     @classmethod
@@ -76,7 +76,8 @@ class Tokenizer:
             kind: "word", "bpe" or "char".
             vocabulary_size: at most so many tokens, `<unk>` and `<eos>` among them; None: all
                 (bpe: 10,000).
-            minimum_count: rarer words or characters are unknown; has no meaning for bpe.
+            minimum_count: rarer words or characters are unknown; for bpe, rarer pairs are not
+                merged.
             lowercase: fold case first.
             split_punctuation: (word) separate punctuation marks.
 
@@ -84,36 +85,21 @@ class Tokenizer:
             ArgumentError: an unknown kind, or a size that leaves no room for a token.
             DataError: no token in the text.
         """
-        if kind not in KINDS:
-            raise ArgumentError(f"tokenizer {kind!r} is unknown; use one of {KINDS}")
-        if vocabulary_size is not None and vocabulary_size < 3:
-            raise ArgumentError(f"vocabulary_size={vocabulary_size} leaves no room for a token")
+        _check_arguments(kind, vocabulary_size, minimum_count)
         if kind == "bpe":
             folded = (line.lower() if lowercase else line for line in lines)
-            trained = _train_bpe(folded, vocabulary_size or DEFAULT_BPE_SIZE)
+            trained = _train_bpe(folded, vocabulary_size or DEFAULT_BPE_SIZE, minimum_count)
             return cls(kind, _bpe_vocabulary(trained), lowercase=lowercase, bpe=trained)
-        splitter = cls(
-            kind, (UNKNOWN, END), lowercase=lowercase, split_punctuation=split_punctuation
-        )
+        splitter = cls(kind, (), lowercase=lowercase, split_punctuation=split_punctuation)
         counts: Counter[str] = Counter()
         for line in lines:
             counts.update(splitter.tokens(line))
-        for special in (UNKNOWN, END):
-            counts.pop(special, None)
-        kept = [(-count, token) for token, count in counts.items() if count >= minimum_count]
-        if not kept:
-            raise DataError(
-                f"the training text has no {kind} that occurs {minimum_count} times or more; "
-                "use more text or a smaller minimum_count"
-            )
-        words = [token for _, token in sorted(kept)]
-        room = None if vocabulary_size is None else vocabulary_size - 2
-        return cls(
-            kind,
-            (UNKNOWN, END, *words[:room]),
-            lowercase=lowercase,
-            split_punctuation=split_punctuation,
-        )
+        splitter._set_vocabulary(_most_frequent(counts, kind, vocabulary_size, minimum_count))
+        return splitter
+
+    def _set_vocabulary(self, vocabulary: Sequence[str]) -> None:
+        self.vocabulary = list(vocabulary)
+        self._ids = {token: i for i, token in enumerate(self.vocabulary)}
 
     def tokens(self, line: str) -> list[str]:
         """A line's tokens as strings, without the end."""
@@ -134,11 +120,11 @@ class Tokenizer:
 
     def encode_lines(self, lines: Iterable[str]) -> np.ndarray:
         """Ids of all lines in one array (tokens,), int32, with `<eos>` after each line."""
-        batches = list(self._encode_batches(lines))
+        batches = list(self.encode_batches(lines))
         return np.concatenate(batches) if batches else np.zeros(0, np.int32)
 
-    def _encode_batches(self, lines: Iterable[str]) -> Iterator[np.ndarray]:
-        """The same in pieces, each of up to 10,000 lines."""
+    def encode_batches(self, lines: Iterable[str]) -> Iterator[np.ndarray]:
+        """The same in pieces, each of up to 10,000 lines: for texts larger than memory."""
         batch: list[str] = []
         for line in lines:
             batch.append(line)
@@ -176,8 +162,8 @@ class Tokenizer:
             return str(self._bpe.decode(ids, skip_special_tokens=False))
         return ("" if self.kind == "char" else " ").join(self.vocabulary[i] for i in ids)
 
-    def save(self, path: str | Path) -> None:
-        """Write to a JSON file."""
+    def to_json(self) -> str:
+        """All there is to it, as JSON text; equal tokenizers give equal text."""
         content: dict[str, Any] = {
             "format": _FORMAT,
             "kind": self.kind,
@@ -187,7 +173,11 @@ class Tokenizer:
         }
         if self._bpe is not None:
             content["bpe"] = json.loads(self._bpe.to_str())
-        Path(path).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        return json.dumps(content, ensure_ascii=False)
+
+    def save(self, path: str | Path) -> None:
+        """Write to a JSON file."""
+        Path(path).write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
@@ -198,23 +188,57 @@ class Tokenizer:
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-            if content["format"] != _FORMAT:
-                raise DataError(f"{path}: format {content['format']!r}, expected {_FORMAT!r}")
-            bpe = json.dumps(content["bpe"]) if "bpe" in content else None
+            found = content["format"]
+            if found != _FORMAT:
+                raise DataError(f"{path}: format {found!r}, expected {_FORMAT!r}")
             return cls(
                 content["kind"],
                 content["vocabulary"],
                 lowercase=content["lowercase"],
                 split_punctuation=content["split_punctuation"],
-                bpe=bpe,
+                bpe=json.dumps(content["bpe"]) if "bpe" in content else None,
             )
+        except DataError:
+            raise
         except (OSError, ValueError, KeyError, TypeError) as error:
-            if isinstance(error, DataError):
-                raise
-            raise DataError(f"{path}: is not a tokenizer file of recurra: {error}") from error
+            raise DataError(
+                f"{path}: is not a tokenizer file of recurra ({type(error).__name__}: {error}); "
+                "pass one that Tokenizer.save wrote"
+            ) from error
 
 
-def _train_bpe(lines: Iterable[str], size: int) -> str:
+def _check_arguments(kind: str, vocabulary_size: int | None, minimum_count: int) -> None:
+    if kind not in KINDS:
+        raise ArgumentError(f"tokenizer {kind!r} is unknown; use one of {', '.join(KINDS)}")
+    smallest = 2 + 256 if kind == "bpe" else 3
+    if vocabulary_size is not None and vocabulary_size < smallest:
+        raise ArgumentError(
+            f"vocabulary_size={vocabulary_size} is too small for tokenizer {kind!r}; "
+            f"use {smallest} or more"
+        )
+    if minimum_count < 1:
+        raise ArgumentError(f"minimum_count={minimum_count} must be at least 1")
+
+
+def _most_frequent(
+    counts: Counter[str], kind: str, vocabulary_size: int | None, minimum_count: int
+) -> list[str]:
+    """`<unk>`, `<eos>`, then tokens by falling count, ties in alphabetic order."""
+    kept = [
+        (-count, token)
+        for token, count in counts.items()
+        if count >= minimum_count and token not in (UNKNOWN, END)
+    ]
+    if not kept:
+        raise DataError(
+            f"the training text has no {kind} that occurs {minimum_count} times or more; "
+            "use more text or a smaller minimum_count"
+        )
+    words = [token for _, token in sorted(kept)]
+    return [UNKNOWN, END, *words][:vocabulary_size]
+
+
+def _train_bpe(lines: Iterable[str], size: int, minimum_count: int) -> str:
     """A byte-level BPE tokenizer of the `tokenizers` library, as its JSON."""
     from tokenizers import Tokenizer as Trained
     from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -224,6 +248,7 @@ def _train_bpe(lines: Iterable[str], size: int) -> str:
     trained.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size,
+        min_frequency=minimum_count,
         special_tokens=[UNKNOWN, END],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
@@ -235,7 +260,10 @@ def _train_bpe(lines: Iterable[str], size: int) -> str:
 def _load_bpe(content: str) -> Any:
     from tokenizers import Tokenizer as Trained
 
-    return Trained.from_str(content)
+    loaded = Trained.from_str(content)
+    # a text that holds the letters "<eos>" holds letters, not the end of a line
+    loaded.encode_special_tokens = True
+    return loaded
 
 
 def _bpe_vocabulary(content: str) -> list[str]:
