@@ -2,6 +2,7 @@
 
 import pytest
 from pydantic import Field
+
 from recurra.errors import ConfigError
 from recurra.training.configuration import Options, build, flatten, read_file, read_settings
 
@@ -34,7 +35,7 @@ def test_an_unknown_key_names_the_nearest_known_one():
         read_settings(Car, ["powr=3"])
     with pytest.raises(ConfigError, match=r"unknown key 'engine.fule'; did you mean 'engine.fuel'"):
         flatten(Car, {"engine": {"fule": "coal"}}, "test")
-    with pytest.raises(ConfigError, match="known keys: engine.fuel, engine.power, fuel"):
+    with pytest.raises(ConfigError, match=r"known keys: engine\.fuel, engine\.power, fuel"):
         flatten(Car, {"xyzzy": 1}, "test")
 
 

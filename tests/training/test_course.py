@@ -4,6 +4,9 @@ import math
 
 import pytest
 import torch
+from torch import nn
+from wave_task import Network, WaveTask
+
 from recurra.errors import RunFolderError
 from recurra.training.files import write_atomically, write_text
 from recurra.training.log import read_log
@@ -12,8 +15,6 @@ from recurra.training.optimizers import WeightAverage, build_optimizer
 from recurra.training.options import HardwareOptions, TrainingOptions
 from recurra.training.schedules import learning_rate_factor
 from recurra.training.trainer import fit
-from torch import nn
-from wave_task import Network, WaveTask
 
 CPU = HardwareOptions(accelerator="cpu")
 

@@ -73,8 +73,7 @@ def print_comparison(figures: Mapping[str, Any]) -> None:
     from recurra.insight.report import model_name
 
     models = {
-        entry.get("description", model_name(key)): entry
-        for key, entry in figures["models"].items()
+        entry.get("description", model_name(key)): entry for key, entry in figures["models"].items()
     }
     best_first = sorted(models, key=lambda name: models[name]["test"]["perplexity"])
     output().print(_side_by_side({name: models[name] for name in best_first}))

@@ -30,10 +30,11 @@ def bench(
 
     if what not in WHAT:
         raise ArgumentError(f"bench {what!r}: expected one of {', '.join(WHAT)}")
+    rows: list[dict[str, Any]]
     names = [find_cell(name.strip()).name for name in cells.split(",")]
     with ConsoleReporter().stage(f"measuring {what}"):
         if what == "ngram":
-            rows = [asdict(timing) for timing in time_ngrams()]
+            rows = time_ngrams()
         else:
             timings = time_layers(names, seconds=seconds) if what == "layers" else None
             timings = timings or time_steps(names, seconds=seconds)

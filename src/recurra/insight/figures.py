@@ -8,7 +8,7 @@ Rows = Sequence[Mapping[str, float]]
 
 BLUE, ORANGE, GREY, RED = "#2f6db5", "#d9822b", "#8a8f98", "#b5382f"
 COLORS = (BLUE, ORANGE, "#3b8f5a", RED, "#7a5ca8", "#4aa3a2", "#a0692f", "#c25b9b")
-STYLE = {
+STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "font.size": 9.5,

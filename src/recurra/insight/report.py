@@ -62,8 +62,7 @@ def comparison_report(figures: Mapping[str, Any], drawn: Any) -> str:
         drawn: the figure of the comparison.
     """
     models = {
-        entry.get("description", model_name(key)): entry
-        for key, entry in figures["models"].items()
+        entry.get("description", model_name(key)): entry for key, entry in figures["models"].items()
     }
     tokens = f"{figures['training_tokens']:,} tokens"
     caption = (

@@ -133,5 +133,3 @@ def _write(folder: Path, figures: dict[str, Any], models: Mapping[str, LanguageM
     write_atomically(folder / "comparison.png", lambda beside: beside.write_bytes(image))
     write_text(folder / run_folder.REPORT, comparison_report(figures, drawn))
     write_json(folder / "comparison.json", figures)
-
-

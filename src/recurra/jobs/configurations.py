@@ -85,7 +85,7 @@ def read_recipe(task: str, model: str) -> dict[str, Any]:
 
 def to_yaml(config: LanguageModelConfig) -> str:
     """A configuration as a file that `--config` accepts."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
 def _kind(layers: Sequence[Mapping[str, Any]]) -> str:

@@ -115,8 +115,8 @@ class RegularisationOptions(Options):
     recurrent_dropout: Share = 0.0
     zoneout: Share = 0.0
     variational: bool = False
-    activation_penalty: float = Field(0.0, ge=0)
-    slowness_penalty: float = Field(0.0, ge=0)
+    activation_penalty: float = Field(default=0.0, ge=0)
+    slowness_penalty: float = Field(default=0.0, ge=0)
 
 
 class LanguageModelConfig(Options):

@@ -1,32 +1,24 @@
-"""Neural language models in a job: built, trained, used and saved."""
+"""Neural language models in a job: used and saved."""
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from recurra.data.lanes import Lanes
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import RunFolderError
-from recurra.jobs.corpus import Corpus
 from recurra.jobs.language_model_config import LanguageModelConfig
-from recurra.jobs.predictors import Trained
 from recurra.models.language_model import RecurrentLanguageModel
 from recurra.models.nnlm import NNLM
 from recurra.tasks.lm.evaluation import encode, evaluate
 from recurra.tasks.lm.generation import next_tokens, stream
 from recurra.tasks.lm.scoring import score
-from recurra.tasks.lm.task import LanguageModelTask
-from recurra.training.checkpoints import load_weights, unshared
 from recurra.training.files import write_tensors
-from recurra.training.interruption import Interrupted
-from recurra.training.progress import Reporter
-from recurra.training.trainer import Outcome, fit
+from recurra.training.weights import load_weights, unshared
 
 MODELS: dict[str, type[nn.Module]] = {"recurrent": RecurrentLanguageModel, "nnlm": NNLM}
 
@@ -35,7 +27,7 @@ MODELS: dict[str, type[nn.Module]] = {"recurrent": RecurrentLanguageModel, "nnlm
 class NeuralPredictor:
     """A neural model with its tokenizer, ready to use."""
 
-    model: nn.Module
+    model: Any  # an nn.Module with the protocol of neural language models
     tokenizer: Tokenizer
     kind: str
 
@@ -83,56 +75,3 @@ class NeuralPredictor:
             raise RunFolderError(f"{path} is missing, damaged or not ours: {error}") from error
         load_weights(model, path)
         return cls(model.eval(), tokenizer, kind)
-
-
-def build_network(config: LanguageModelConfig, vocabulary_size: int) -> nn.Module:
-    """The untrained model of a configuration, its weights drawn from the run's seed."""
-    torch.manual_seed(config.seed)
-    if config.model == "nnlm":
-        return NNLM(vocabulary_size, **config.nnlm_arguments())
-    return RecurrentLanguageModel(vocabulary_size, **config.network_arguments())
-
-
-def train_neural(
-    config: LanguageModelConfig, corpus: Corpus, folder: Path, reporter: Reporter
-) -> Trained | None:
-    """Train a neural model in a run folder.
-
-    Returns:
-        The trained model; `None` on all processes but the first.
-
-    Raises:
-        Interrupted: by a signal; the folder's checkpoint goes on from there.
-    """
-    tokenizer, batching = corpus.tokenizer, config.batches
-    lanes = Lanes(
-        corpus.encoded["train"].tokens,
-        batching.batch_size,
-        batching.bptt_steps,
-        seed=config.seed,
-        jitter=batching.bptt_jitter,
-    )
-    model = build_network(config, len(tokenizer.vocabulary))
-    task = LanguageModelTask(model, lanes, corpus.encoded, tokenizer.eos_id)
-    name = config.description()
-    outcome = fit(
-        task,
-        config.training,
-        config.hardware,
-        folder,
-        seed=config.seed,
-        reporter=reporter,
-        title=name,
-    )
-    if outcome.reason == "interrupted":
-        raise Interrupted(outcome.stop_signal, folder, "lm")
-    if not outcome.is_main_process:
-        return None
-    predictor = NeuralPredictor(task.model, tokenizer, config.model)
-    return Trained(predictor, name, outcome.seconds, outcome.units_per_s, _facts(config, outcome))
-
-
-def _facts(config: LanguageModelConfig, outcome: Outcome) -> dict[str, Any]:
-    left_out = ("is_main_process", "stop_signal", "seconds", "units_per_s", "best")
-    facts = {name: value for name, value in asdict(outcome).items() if name not in left_out}
-    return {**facts, "gradient_clip": config.training.gradient_clip}

@@ -69,20 +69,17 @@ def time_steps(
     cells: Sequence[str] = ("rnn", "gru", "lstm"), *, hidden: int = 256, seconds: float = 1.5
 ) -> list[Timing]:
     """One streaming step of batch 1, ours and torch.nn's in turn."""
-    timings = []
-    for name in cells:
-        ours, rival, rival_name = _pair(name, hidden, hidden)
-        x = torch.randn(1, hidden)
-        state = ours.initial_state(1)
-        with torch.no_grad():
-            pair = _medians(
-                lambda layer=ours, s=state: layer.step(x, s),
-                lambda layer=rival: layer(x.unsqueeze(0)),
-                seconds,
-            )
-        backend = ours.explain(x.unsqueeze(0)).chosen
-        timings.append(Timing(name, (1, 1, hidden, hidden), backend, *pair, rival_name))
-    return timings
+    return [_time_step(name, hidden, seconds) for name in cells]
+
+
+def _time_step(name: str, hidden: int, seconds: float) -> Timing:
+    ours, rival, rival_name = _pair(name, hidden, hidden)
+    x = torch.randn(1, hidden)
+    state = ours.initial_state(1)
+    with torch.no_grad():
+        pair = _medians(lambda: ours.step(x, state), lambda: rival(x.unsqueeze(0)), seconds)
+    backend = ours.explain(x.unsqueeze(0)).chosen
+    return Timing(name, (1, 1, hidden, hidden), backend, *pair, rival_name)
 
 
 def _time_layer(name: str, shape: tuple[int, int, int, int], seconds: float) -> Timing:

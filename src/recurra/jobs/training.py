@@ -16,7 +16,6 @@ from recurra.jobs.corpus import Corpus, absolute, fingerprint, read_corpus
 from recurra.jobs.language_model import LanguageModel, Paths, as_list
 from recurra.jobs.language_model_config import LanguageModelConfig
 from recurra.jobs.machine import machine, peak_memory_bytes, versions
-from recurra.jobs.neural import train_neural
 from recurra.jobs.ngrams import measure_baselines, train_ngram
 from recurra.jobs.predictors import Trained
 from recurra.training.configuration import build, flatten, read_settings
@@ -133,6 +132,8 @@ def train_language_model(
         trained: Trained | None = train_ngram(config, corpus, reporter)
         baselines: dict[str, Any] = {}
     else:
+        from recurra.jobs.neural_training import train_neural  # Lightning takes seconds to import
+
         baselines = measure_baselines(config, corpus, reporter) if is_main_process() else {}
         trained = train_neural(config, corpus, folder, reporter)
     if trained is None:

@@ -10,13 +10,14 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from recurra.training.checkpoints import best_path, last_path, save_best, save_last
+from recurra.training.checkpoints import best_path, last_path, save_last
+from recurra.training.csv_logger import CsvLog
 from recurra.training.interruption import StopRequest
-from recurra.training.log import CsvLog
 from recurra.training.module import TaskModule, check_finite
 from recurra.training.optimizers import WeightAverage
 from recurra.training.options import TrainingOptions
 from recurra.training.progress import Bar
+from recurra.training.weights import save_best
 
 LOG_STEPS = 50
 AVERAGING_PATIENCE = 5  # checks without improvement before NT-ASGD averages (Merity et al.: n = 5)

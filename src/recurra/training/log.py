@@ -1,75 +1,7 @@
-"""`log.csv`: one row every so many steps and one for every check on valid."""
+"""Reading `log.csv`."""
 
 import csv
-import io
-import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from lightning.pytorch.loggers.logger import Logger
-from lightning.pytorch.utilities import rank_zero_only
-
-from recurra.training.files import write_text
-
-
-def log_columns(figures: Sequence[str], metrics: Sequence[str], unit: str) -> tuple[str, ...]:
-    """The columns of a task's log, in their order."""
-    return (
-        *("step", "epoch", "seconds", "learning_rate", "gradient_norm", "clipped_share"),
-        f"{unit}_per_s",
-        *(f"train_{name}" for name in figures),
-        *(f"valid_{name}" for name in metrics),
-    )
-
-
-class CsvLog(Logger):
-    """Rows of figures, appended to a file and flushed at once; the first rank alone writes.
-
-    Args:
-        path: the file.
-        columns: in their order; a row may leave some empty.
-    """
-
-    def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
-        super().__init__()
-        self.path = path
-        self.columns = columns
-
-    @rank_zero_only
-    def start(self, step: int) -> None:
-        """Write the header; a run that resumes at a step drops the rows after it."""
-        kept = read_log(self.path) if self.path.exists() else []
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, self.columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        for row in kept:
-            if row["step"] <= step:
-                writer.writerow({name: _cell(value) for name, value in row.items()})
-        write_text(self.path, buffer.getvalue())
-
-    @property
-    def name(self) -> str:
-        """Lightning's name of a logger."""
-        return "csv"
-
-    @property
-    def version(self) -> str:
-        """One log a run folder."""
-        return ""
-
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: `config.yaml` has them."""
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append one row."""
-        row = {"step": step, **metrics}
-        with open(self.path, "a", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(
-                file, self.columns, restval="", extrasaction="ignore", lineterminator="\n"
-            )
-            writer.writerow({name: _cell(value) for name, value in row.items()})
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
@@ -77,11 +9,3 @@ def read_log(path: Path) -> list[dict[str, float]]:
     with open(path, encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file)
         return [{k: float(v) for k, v in row.items() if k and v} for row in rows if row["step"]]
-
-
-def _cell(value: float | None) -> str:
-    if value is None:
-        return ""
-    if float(value).is_integer() and math.fabs(value) < 1e15:
-        return str(int(value))
-    return f"{value:.6g}"

@@ -34,16 +34,16 @@ class TrainingOptions(Options):
     """
 
     optimizer: Optimizer = "adamw"
-    learning_rate: float = Field(0.003, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    momentum: float = Field(0.0, ge=0, lt=1)
-    warmup_steps: int = Field(100, ge=0)
+    learning_rate: float = Field(default=0.003, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    warmup_steps: int = Field(default=100, ge=0)
     schedule: Schedule = "cosine"
-    final_learning_rate_share: float = Field(0.02, ge=0, le=1)
-    gradient_clip: float = Field(1.0, ge=0)
+    final_learning_rate_share: float = Field(default=0.02, ge=0, le=1)
+    gradient_clip: float = Field(default=1.0, ge=0)
     max_epochs: Positive = 20
     max_minutes: Annotated[float, Field(gt=0)] | None = None
-    patience: int = Field(5, ge=0)
+    patience: int = Field(default=5, ge=0)
     checks_per_epoch: Positive = 1
     checkpoint_steps: Positive = 500
 

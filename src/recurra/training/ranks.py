@@ -6,7 +6,7 @@ import os
 def is_main_process() -> bool:
     """Whether this is the first of the processes of a run (or the only one).
 
-    Reads what launchers set: RANK (torchrun), SLURM_PROCID, or NODE_RANK and LOCAL_RANK (Lightning).
+    Reads what launchers set: RANK (torchrun), SLURM_PROCID, NODE_RANK and LOCAL_RANK (Lightning).
     """
     for name in ("RANK", "SLURM_PROCID"):
         if name in os.environ:

@@ -12,13 +12,14 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from recurra.tasks.task import Task
-from recurra.training.checkpoints import AtomicCheckpointIO, best_path, last_path, load_weights
+from recurra.training.checkpoints import AtomicCheckpointIO, best_path, last_path
 from recurra.training.course import Course
+from recurra.training.csv_logger import CsvLog, log_columns
 from recurra.training.interruption import StopRequest
-from recurra.training.log import CsvLog, log_columns
 from recurra.training.module import TaskModule
 from recurra.training.options import HardwareOptions, TrainingOptions
 from recurra.training.progress import Reporter
+from recurra.training.weights import load_weights
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import DataError
@@ -71,7 +72,7 @@ def metrics_of(nats: float, text: EncodedText) -> dict[str, float]:
     }
 
 
-def evaluate(model: nn.Module, text: EncodedText, eos_id: int) -> dict[str, float]:
+def evaluate(model: Any, text: EncodedText, eos_id: int) -> dict[str, float]:
     """Metrics of a neural model on a text.
 
     The text is cut into up to 16 lanes of equal length, read side by side from a fresh state each;
@@ -103,7 +104,10 @@ def _lanes(tokens: Tensor, eos_id: int) -> tuple[Tensor, Tensor, Tensor]:
     targets = torch.cat([tokens, padding])
     inputs = torch.cat([torch.tensor([eos_id]), targets[:-1]])
     counts = torch.cat([torch.ones(len(tokens)), torch.zeros(len(padding))]).double()
-    return tuple(part.view(lanes, time).t().contiguous() for part in (inputs, targets, counts))
+    inputs, targets, counts = (
+        part.view(lanes, time).t().contiguous() for part in (inputs, targets, counts)
+    )
+    return inputs, targets, counts
 
 
 def _rounded(value: float) -> float:

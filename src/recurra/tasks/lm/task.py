@@ -25,13 +25,14 @@ class LanguageModelTask:
     primary_metric = "perplexity"
     higher_is_better = False
     unit = "tokens"
-    figures = ("nats_per_token",)
-    metrics = METRICS
+    figures: tuple[str, ...] = ("nats_per_token",)
+    metrics: tuple[str, ...] = METRICS
 
     def __init__(
         self, model: nn.Module, lanes: Lanes, splits: dict[str, EncodedText], eos_id: int
     ) -> None:
         self.model = model
+        self._network: Any = model  # the same, for its methods beyond nn.Module's
         self.lanes = lanes
         self.splits = splits
         self.eos_id = eos_id
@@ -61,20 +62,20 @@ class LanguageModelTask:
 
     def count(self, batch: Any) -> int:
         """Tokens that all ranks predict in this batch."""
-        return batch[0].shape[0] * self.lanes.batch_size
+        return int(batch[0].shape[0] * self.lanes.batch_size)
 
     def learning_rate_scale(self, batch: Any) -> float:
         """Shorter windows take shorter steps (Merity et al. 2018, section 3.1)."""
-        return batch[0].shape[0] / self.lanes.bptt_steps
+        return float(batch[0].shape[0] / self.lanes.bptt_steps)
 
     def initial_carry(self) -> Any:
         """The model's state before a text."""
-        return self.model.initial_state(len(range(self.lanes.batch_size)[self._columns]))
+        return self._network.initial_state(len(range(self.lanes.batch_size)[self._columns]))
 
     def training_step(self, batch: Any, carry: Any) -> Step:
         """Loss of one window; gradients stop at its start."""
         inputs, targets = batch
-        loss, nats, state = self.model.loss(inputs, targets, carry)
+        loss, nats, state = self._network.loss(inputs, targets, carry)
         return Step(loss, tuple(part.detach() for part in state), {"nats_per_token": nats})
 
     def evaluate(self, split: str) -> dict[str, float]:

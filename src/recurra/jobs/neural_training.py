@@ -1,0 +1,73 @@
+"""Neural language models in a job: built and trained."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from recurra.data.lanes import Lanes
+from recurra.jobs.corpus import Corpus
+from recurra.jobs.language_model_config import LanguageModelConfig
+from recurra.jobs.neural import NeuralPredictor
+from recurra.jobs.predictors import Trained
+from recurra.models.language_model import RecurrentLanguageModel
+from recurra.models.nnlm import NNLM
+from recurra.tasks.lm.task import LanguageModelTask
+from recurra.training.interruption import Interrupted
+from recurra.training.progress import Reporter
+from recurra.training.trainer import Outcome, fit
+
+
+def build_network(config: LanguageModelConfig, vocabulary_size: int) -> nn.Module:
+    """The untrained model of a configuration, its weights drawn from the run's seed."""
+    torch.manual_seed(config.seed)
+    if config.model == "nnlm":
+        return NNLM(vocabulary_size, **config.nnlm_arguments())
+    return RecurrentLanguageModel(vocabulary_size, **config.network_arguments())
+
+
+def train_neural(
+    config: LanguageModelConfig, corpus: Corpus, folder: Path, reporter: Reporter
+) -> Trained | None:
+    """Train a neural model in a run folder.
+
+    Returns:
+        The trained model; `None` on all processes but the first.
+
+    Raises:
+        Interrupted: by a signal; the folder's checkpoint goes on from there.
+    """
+    tokenizer, batching = corpus.tokenizer, config.batches
+    lanes = Lanes(
+        corpus.encoded["train"].tokens,
+        batching.batch_size,
+        batching.bptt_steps,
+        seed=config.seed,
+        jitter=batching.bptt_jitter,
+    )
+    model = build_network(config, len(tokenizer.vocabulary))
+    task = LanguageModelTask(model, lanes, corpus.encoded, tokenizer.eos_id)
+    name = config.description()
+    outcome = fit(
+        task,
+        config.training,
+        config.hardware,
+        folder,
+        seed=config.seed,
+        reporter=reporter,
+        title=name,
+    )
+    if outcome.reason == "interrupted":
+        raise Interrupted(outcome.stop_signal, folder, "lm")
+    if not outcome.is_main_process:
+        return None
+    predictor = NeuralPredictor(task.model, tokenizer, config.model)
+    return Trained(predictor, name, outcome.seconds, outcome.units_per_s, _facts(config, outcome))
+
+
+def _facts(config: LanguageModelConfig, outcome: Outcome) -> dict[str, Any]:
+    left_out = ("is_main_process", "stop_signal", "seconds", "units_per_s", "best")
+    facts = {name: value for name, value in asdict(outcome).items() if name not in left_out}
+    return {**facts, "gradient_clip": config.training.gradient_clip}
