@@ -36,7 +36,7 @@ class LanguageModel:
         >>> import recurra
         >>> from recurra.data.splits import split_lines
         >>> text = split_lines(["the cat sat on the mat", "the dog sat on the rug"] * 60)
-        >>> model = recurra.LanguageModel.train(text, hidden_size=16, max_epochs=3, batch_size=4)
+        >>> model = recurra.LanguageModel.train(text, hidden_size=16, max_epochs=12, batch_size=4)
         >>> model.evaluate()["tokens"]
         42
         >>> model.metrics["test"]["perplexity"] < len(model.predictor.tokenizer.vocabulary)
