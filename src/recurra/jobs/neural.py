@@ -1,12 +1,10 @@
 """Neural language models in a job: used and saved."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from recurra.data.tokenizer import Tokenizer
@@ -17,7 +15,7 @@ from recurra.models.nnlm import NNLM
 from recurra.tasks.lm.evaluation import encode, evaluate
 from recurra.tasks.lm.generation import next_tokens, stream
 from recurra.tasks.lm.scoring import score
-from recurra.training.files import write_tensors
+from recurra.training.files import read_about, write_tensors
 from recurra.training.weights import load_weights, unshared
 
 MODELS: dict[str, type[nn.Module]] = {"recurrent": RecurrentLanguageModel, "nnlm": NNLM}
@@ -54,8 +52,8 @@ class NeuralPredictor:
 
     def save(self, path: Path) -> None:
         """Write the weights, with what rebuilds the model around them."""
-        options = json.dumps(self.model.options())
-        write_tensors(path, unshared(self.model), {"kind": self.kind, "options": options})
+        about = {"kind": self.kind, "options": self.model.options()}
+        write_tensors(path, unshared(self.model), about)
 
     @classmethod
     def load(
@@ -66,12 +64,11 @@ class NeuralPredictor:
         Raises:
             RunFolderError: missing, damaged or foreign.
         """
+        about = read_about(path)
         try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-            kind = metadata["kind"]
-            model = MODELS[kind](**json.loads(metadata["options"]))
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-            raise RunFolderError(f"{path} is missing, damaged or not ours: {error}") from error
+            kind = about["kind"]
+            model = MODELS[kind](**about["options"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunFolderError(f"{path} describes no model of ours: {error!r}") from error
         load_weights(model, path)
         return cls(model.eval(), tokenizer, kind)

@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from recurra.errors import RunFolderError
+
+ABOUT = "recurra"
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
@@ -45,7 +48,28 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """A safetensors file, atomically; tensors that share memory are written once each."""
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """A safetensors file, atomically, with facts that JSON can hold.
+
+    The facts are one entry of the file's metadata, since safetensors writes several in no certain
+    order: equal content is then equal bytes.
+    """
     plain = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-    write_atomically(path, lambda beside: save_file(plain, beside, dict(metadata)))
+    metadata = {ABOUT: json.dumps(about)}
+    write_atomically(path, lambda beside: save_file(plain, beside, metadata))
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """The facts in a safetensors file of ours.
+
+    Raises:
+        RunFolderError: missing, damaged or foreign.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {})[ABOUT])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise RunFolderError(f"{path} is missing, damaged or not ours: {error}") from error
+    if not isinstance(about, dict):
+        raise RunFolderError(f"{path} is not ours: its metadata is no object")
+    return about

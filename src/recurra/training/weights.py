@@ -14,7 +14,7 @@ from recurra.training.files import write_tensors
 def save_best(model: nn.Module, path: Path, step: int, value: float) -> None:
     """The weights alone, with the step and the metric they reached."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_tensors(path, unshared(model), {"step": str(step), "value": repr(value)})
+    write_tensors(path, unshared(model), {"step": step, "value": value})
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
