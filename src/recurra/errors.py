@@ -2,8 +2,8 @@
 
     RecurraError
     ├── ShapeError (ValueError)               a tensor of the wrong shape, dtype or device kind
-    ├── ArgumentError (ValueError)            an argument out of its range, or two that exclude each other
-    ├── ConfigError (ValueError)              an unknown key or a value that a configuration does not allow
+    ├── ArgumentError (ValueError)            out of its range, or two that exclude each other
+    ├── ConfigError (ValueError)              an unknown key, or a value that is not allowed
     ├── DataError (ValueError)                a user's file that cannot be read as asked
     ├── RunFolderError (ValueError)           a damaged, foreign or unfinished run folder
     ├── CellError (ValueError)                a cell whose step breaks the contract of `Cell`
@@ -48,7 +48,7 @@ class UntraceableCellError(CellError):
     """A cell's step uses an operation that no kernel can be generated from."""
 
 
-class NotSupportedByBackend(RecurraError, NotImplementedError):  # noqa: N818 (reads as a sentence)
+class NotSupportedByBackend(RecurraError, NotImplementedError):
     """A backend that was asked for by name cannot run this problem."""
 
 
