@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from recurra.errors import ArgumentError, ShapeError
+from recurra.kernels.cpu import softmax as generated
 from recurra.models.softmax import (
     IGNORED,
     AdaptiveSoftmax,
@@ -49,6 +50,34 @@ def test_loss_and_gradients_equal_the_plain_formula(chunk_rows, dtype, tolerance
     torch.testing.assert_close(nats.double(), expected, rtol=0, atol=tolerance)
     for a, b in zip(got, wanted, strict=True):
         torch.testing.assert_close(a.double(), b, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("features", [5, 31, 40, 64])
+@pytest.mark.parametrize("chunk_rows", [33, None])
+def test_generated_code_equals_the_plain_formula(features: int, chunk_rows: int | None) -> None:
+    rows, words = 71, 1009  # primes, so that no tile, panel or block of words is full
+    x, w, b = torch.randn(rows, features), torch.randn(words, features), torch.randn(words)
+    targets = torch.randint(words, (rows,))
+    targets[7] = IGNORED
+    ours = [p.requires_grad_() for p in (x, w, b)]
+    assert generated.supports(x, w)
+    nats = linear_cross_entropy(*ours, targets, chunk_rows=chunk_rows)
+    plain = [p.detach().double().requires_grad_() for p in ours]
+    expected = _plain(*plain, targets)
+    torch.testing.assert_close(nats.double(), expected, rtol=1e-6, atol=0)
+    wanted = torch.autograd.grad(2 * expected, plain)
+    for a, b in zip(torch.autograd.grad(2 * nats, ours), wanted, strict=True):
+        assert (a - b).norm() < 2e-6 * b.norm()
+
+
+def test_generated_code_gives_way_when_a_sum_overflows() -> None:
+    x, w = torch.zeros(32, 3), torch.zeros(1000, 3)
+    x[:, 0], w[900, 0] = 1.0, 200.0  # 200 nats above the words that the shift is taken from
+    targets = torch.zeros(32, dtype=torch.int64)
+    share = torch.full((32,), 1 / 32)
+    assert generated.softmax_gradients(x, w, None, targets, share, chunk_rows=32) is None
+    nats = linear_cross_entropy(x.requires_grad_(), w.requires_grad_(), None, targets)
+    torch.testing.assert_close(nats.detach(), torch.tensor(200.0))
 
 
 def test_gradcheck_to_second_order() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recurra.errors import ArgumentError, ShapeError
+from recurra.kernels.cpu import softmax as generated
 
 # Targets of this value are not counted, as in torch.nn.functional.cross_entropy.
 IGNORED = -100
@@ -135,6 +136,27 @@ def _pass(
     counted = (targets != IGNORED).to(dtype)
     share = counted / counted.sum().clamp_min(1.0)  # of each row in the mean
     indices = targets.clamp_min(0)
+    if all(needed[:2]) and generated.supports(features, weight):
+        found = generated.softmax_gradients(
+            features, weight, bias, indices, share, chunk_rows=chunk_rows
+        )
+        if found is not None:
+            nats, *gradients = found
+            return nats, [g if n else None for g, n in zip(gradients, needed, strict=False)]
+    return _pass_by_chunks(features, weight, bias, indices, share, chunk_rows, needed)
+
+
+def _pass_by_chunks(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    indices: Tensor,
+    share: Tensor,
+    chunk_rows: int,
+    needed: Sequence[bool],
+) -> tuple[Tensor, list[Tensor | None]]:
+    """`_pass` by torch's functions, for any dtype and device."""
+    dtype = share.dtype
     nats = features.new_zeros((), dtype=dtype)
     d_features = torch.empty_like(features) if needed[0] else None
     d_weight = torch.zeros_like(weight) if needed[1] else None

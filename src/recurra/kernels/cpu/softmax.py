@@ -1,0 +1,160 @@
+"""Cross-entropy of a softmax over many words, with its gradients, by generated code.
+
+For each row the exponentials are taken of logits less a shift, which must be near the highest
+logit and need not be it: here the highest among the target's and the first `SAMPLED_WORDS` words'.
+So no sum can vanish, and one can overflow only if another word's logit is 80 above all of those;
+then there is no answer, and the caller takes a slower way.
+"""
+
+import ctypes
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from recurra.kernels.cpu.compiler import MachineCode, compile_cached
+from recurra.kernels.cpu.host import Host, find_host
+from recurra.kernels.cpu.products import linear
+from recurra.kernels.cpu.softmax_code import ARGUMENTS, block_words, build_softmax, panel_rows
+from recurra.kernels.cpu.threads import address_in_process, run_parallel, thread_limit
+
+SAMPLED_WORDS = 256
+# below these torch's functions take less time than packing, or compiling
+LEAST_WORDS, LEAST_ROWS = 1000, 32
+_Run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+
+
+class Gradients(NamedTuple):
+    """The mean cross-entropy in nats and its gradients, each as large as what it belongs to."""
+
+    nats: Tensor
+    features: Tensor
+    weight: Tensor
+    bias: Tensor
+
+
+def supports(features: Tensor, weight: Tensor) -> bool:
+    """Whether the generated code can run this, and is worth it."""
+    return (
+        features.device.type == weight.device.type == "cpu"
+        and features.dtype == weight.dtype == torch.float32
+        and len(features) >= LEAST_ROWS
+        and len(weight) >= LEAST_WORDS
+        and find_host().lanes >= 8
+        and torch._C._functorch.maybe_current_level() is None
+    )
+
+
+@torch.no_grad()
+def softmax_gradients(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    share: Tensor,
+    *,
+    chunk_rows: int,
+) -> Gradients | None:
+    """Σ_r share_r · -log p(target_r), and its gradients.
+
+    Args:
+        features: (rows, features), float32, as all others but the targets.
+        weight: (words, features).
+        bias: (words,) or None.
+        targets: (rows,), int64, in 0..words-1.
+        share: (rows,), of each row in the result; 0 leaves it out.
+        chunk_rows: rows whose exponentials exist at once, rounded up to a panel.
+
+    Returns:
+        None if a sum overflowed or a number is not finite.
+    """
+    weight, features = weight.contiguous(), features.contiguous()
+    host, rows = find_host(), len(features)
+    words, width = len(weight), panel_rows(host)
+    b = weight.new_zeros(words) if bias is None else bias.contiguous()
+    at_target = (features * weight[targets]).sum(1) + b[targets]
+    sample = linear(features, weight[:SAMPLED_WORDS].contiguous(), b[:SAMPLED_WORDS].contiguous())
+    shift = torch.maximum(sample.amax(1), at_target)
+
+    work = _Work(host, weight, b, min(-(-rows // width), -(-chunk_rows // width)))
+    totals, d_features = features.new_empty(rows), torch.empty_like(features)
+    for start in range(0, rows, work.panels * width):
+        part = slice(start, min(start + work.panels * width, rows))
+        total, summed = work.exponentials(features[part], shift[part])
+        scale = share[part] / total
+        totals[part] = total
+        d_features[part] = summed.mul_(scale.unsqueeze(1))
+        work.gradients(features[part], scale, adds=start > 0)
+    nats = (share * (shift + totals.log() - at_target)).sum()
+    if not torch.isfinite(nats):
+        return None
+    d_features.addcmul_(weight[targets], share.unsqueeze(1), value=-1)
+    work.d_weight.index_add_(0, targets, features * -share.unsqueeze(1))
+    work.d_bias.index_add_(0, targets, -share)
+    return Gradients(nats, d_features, work.d_weight, work.d_bias)
+
+
+class _Work:
+    """The memory of one call and the code that fills it; layouts: see `softmax_code`."""
+
+    def __init__(self, host: Host, weight: Tensor, bias: Tensor, panels: int) -> None:
+        self.host, self.weight, self.bias, self.panels = host, weight, bias, panels
+        self.width, (words, self.size) = panel_rows(host), weight.shape
+        self.threads = thread_limit()
+        self.code = _code(host, self.size)
+        block = block_words(host)
+        self.e = weight.new_empty(panels * -(-words // block) * block * self.width)
+        self.d_weight, self.d_bias = torch.empty_like(weight), torch.empty_like(bias)
+
+    def exponentials(self, features: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        """Σ_w e, (rows,), and Σ_w e·w, (rows, size)."""
+        rows, panels = len(features), self._panels(features)
+        x = self._padded(features).view(panels, self.width, self.size).transpose(1, 2).contiguous()
+        shift = self._padded(shift.unsqueeze(1))
+        sums = x.new_zeros(self.threads, panels * self.width)
+        d_x = x.new_zeros(self.threads, panels, self.size, self.width)
+        self._call("exponentials", panels, x=x, shift=shift, sums=sums, d_x=d_x)
+        summed = d_x.sum(0).transpose(1, 2).reshape(-1, self.size)
+        return sums.sum(0)[:rows], summed[:rows]
+
+    def gradients(self, features: Tensor, scale: Tensor, *, adds: bool) -> None:
+        """Write d_weight and d_bias, or add to them, from the exponentials."""
+        panels = self._panels(features)
+        groups = -(-(self.size + 1) // self.width)
+        y = features.new_zeros(panels * self.width, groups * self.width)
+        torch.mul(features, scale.unsqueeze(1), out=y[: len(features), : self.size])
+        y[: len(features), self.size] = scale
+        y = y.view(-1, groups, self.width).transpose(0, 1).contiguous()
+        self._call("gradients", panels, y=y, adds=adds)
+
+    def _panels(self, features: Tensor) -> int:
+        return -(-len(features) // self.width)
+
+    def _padded(self, rows: Tensor) -> Tensor:
+        """Zeros below, up to whole panels."""
+        missing = self._panels(rows) * self.width - len(rows)
+        return torch.nn.functional.pad(rows, (0, 0, 0, missing)).contiguous()
+
+    def _call(self, name: str, panels: int, *, adds: bool = False, **tensors: Tensor) -> None:
+        tensors |= {"weight": self.weight, "bias": self.bias, "e": self.e}
+        tensors |= {"d_weight": self.d_weight, "d_bias": self.d_bias}
+        known = {"words": len(self.weight), "panels": panels, "adds": int(adds)}
+        known |= {key: tensor.data_ptr() for key, tensor in tensors.items()} | _system()
+        values = (ctypes.c_int64 * len(ARGUMENTS))(*(known.get(key, 0) for key in ARGUMENTS))
+        if self.threads > 1:
+            entry = self.code.address(f"{name}_entry")
+            run_parallel(entry, ctypes.addressof(values), self.threads)
+        else:
+            _Run(self.code.address(name))(ctypes.addressof(values), 0, 1)
+
+
+@cache
+def _code(host: Host, size: int) -> MachineCode:
+    return compile_cached("softmax", str(size), lambda: build_softmax(host, size), host)
+
+
+@cache
+def _system() -> dict[str, int]:
+    names = {"thread_number": "omp_get_thread_num", "thread_count": "omp_get_num_threads"}
+    return {key: address_in_process(name) for key, name in names.items()}
