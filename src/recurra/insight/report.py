@@ -43,6 +43,7 @@ def language_model_report(metrics: Mapping[str, Any], log: Rows, config: str) ->
         f"<h1>{escape(name)}</h1>",
         f'<p class="lead">{escape(verdict(metrics))}</p>',
         model_table(models, name),
+        *_overlap(models),
         *_figures(metrics, log, models, name),
         *_samples(metrics.get("samples", [])),
         "<h2>The text</h2>",
@@ -143,6 +144,19 @@ def page(title: str, parts: Sequence[str]) -> str:
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}'
         f"</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
+
+
+def _overlap(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Figures on the test text before paragraphs that share words with train were left out."""
+    found = {name: m["test_with_overlap"] for name, m in models.items() if "test_with_overlap" in m}
+    if not found:
+        return []
+    figures = ", ".join(f"{name} {m['perplexity']:.2f}" for name, m in found.items())
+    tokens = next(iter(found.values()))["tokens"]
+    return [
+        '<p class="note">With the paragraphs that share text with train, which reward rote '
+        f"({tokens:,} tokens): {escape(figures)}.</p>"
+    ]
 
 
 def _figures(

@@ -12,6 +12,7 @@ from recurra.data.text import expand_paths, read_lines
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import DataError
 from recurra.jobs.language_model_config import TextOptions
+from recurra.jobs.predictors import Predictor
 from recurra.tasks.lm.evaluation import EncodedText, encode
 
 SPLITS = ("train", "valid", "test")
@@ -98,6 +99,14 @@ def read_splits(options: TextOptions) -> TextSplits:
 def read_files(paths: Sequence[str | Path]) -> list[str]:
     """All lines of files, folders and globs, in order."""
     return [line for path in expand_paths(list(paths)) for line in read_lines(path)]
+
+
+def measure(predictor: Predictor, corpus: Corpus) -> dict[str, Any]:
+    """Metrics on valid and test, and on test as it was before overlaps with train were left out."""
+    texts = {"valid": corpus.splits.valid, "test": corpus.splits.test}
+    if "test" in corpus.splits.overlapping:
+        texts["test_with_overlap"] = corpus.splits.overlapping["test"]
+    return {name: predictor.evaluate(lines, f"the {name} text") for name, lines in texts.items()}
 
 
 def absolute(options: TextOptions) -> TextOptions:

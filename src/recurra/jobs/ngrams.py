@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import DataError
-from recurra.jobs.corpus import Corpus
+from recurra.jobs.corpus import Corpus, measure
 from recurra.jobs.language_model_config import LanguageModelConfig
 from recurra.jobs.predictors import Trained
 from recurra.models.ngram import NGramModel
 from recurra.tasks.lm.evaluation import EncodedText, encode, metrics_of
 from recurra.tasks.lm.generation import next_tokens, stream
 from recurra.tasks.lm.scoring import score
+from recurra.training.files import write_atomically
 from recurra.training.progress import Reporter
 
 State = tuple[Tensor, ...]
@@ -98,7 +99,7 @@ class NGramPredictor:
 
     def save(self, path: Path) -> None:
         """Write the model."""
-        self.model.save(path)
+        write_atomically(path, self.model.save)
 
     @classmethod
     def load(
@@ -180,8 +181,7 @@ def _measure(order: int, corpus: Corpus) -> dict[str, Any]:
     seconds = time.monotonic() - started_s
     predictor = NGramPredictor(model, corpus.tokenizer)
     return {
-        "valid": evaluate_ngram(model, corpus.encoded["valid"]),
-        "test": evaluate_ngram(model, corpus.encoded["test"]),
+        **measure(predictor, corpus),
         "parameters": predictor.parameters(),
         "seconds": round(seconds, 3),
         "tokens_per_s": round(len(corpus.encoded["train"].tokens) / seconds, 1),

@@ -11,8 +11,8 @@ from typing import Any
 from recurra.data.splits import TextSplits
 from recurra.errors import ConfigError
 from recurra.jobs import run_folder
-from recurra.jobs.configurations import from_run, resolve, to_yaml
-from recurra.jobs.corpus import Corpus, absolute, fingerprint, read_corpus
+from recurra.jobs.configurations import config_class, from_run, resolve, to_yaml
+from recurra.jobs.corpus import Corpus, absolute, fingerprint, measure, read_corpus
 from recurra.jobs.language_model import LanguageModel, Paths, as_list
 from recurra.jobs.language_model_config import LanguageModelConfig
 from recurra.jobs.machine import machine, peak_memory_bytes, versions
@@ -24,7 +24,7 @@ from recurra.training.log import read_log
 from recurra.training.progress import Reporter
 from recurra.training.ranks import is_main_process
 
-SAMPLES, SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 4, 25, 0.8
+SAMPLES, SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 4, 40, 0.8
 RESUMABLE = (
     *("training.max_epochs", "training.max_minutes", "training.patience"),
     *("hardware.devices", "hardware.num_nodes"),
@@ -59,16 +59,19 @@ def train_task(
         RecurraError: see design section 8.
         Interrupted: Ctrl-C or SIGTERM; a checkpoint was written.
     """
-    reporter = reporter or Reporter()
+    reporter = reporter if reporter and is_main_process() else Reporter()
+    config_class(task)
     if resume is not None:
         resolved = _resumed(resume, config, settings, flags or {}, out)
-        folder = resume
-    else:
-        resolved = resolve(task, config, settings, flags)
-        resolved = resolved.model_copy(update={"text": absolute(resolved.text)})
-        folder = run_folder.new_folder(out, task) if is_main_process() else Path(tempfile.mkdtemp())
-        write_text(folder / run_folder.CONFIG, to_yaml(resolved))
-    return train_language_model(resolved, folder, reporter)
+        return train_language_model(resolved, resume, reporter)
+    resolved = resolve(task, config, settings, flags)
+    resolved = resolved.model_copy(update={"text": absolute(resolved.text)})
+    if not is_main_process():  # the run folder is the first process's
+        with tempfile.TemporaryDirectory() as folder:
+            return train_language_model(resolved, Path(folder), reporter)
+    own = run_folder.new_folder(out, task)
+    write_text(own / run_folder.CONFIG, to_yaml(resolved))
+    return train_language_model(resolved, own, reporter)
 
 
 def train_in_python(
@@ -155,23 +158,15 @@ def _metrics(
     config: LanguageModelConfig, corpus: Corpus, trained: Trained, baselines: Mapping[str, Any]
 ) -> dict[str, Any]:
     predictor = trained.predictor
-    scores = {
-        split: predictor.evaluate(corpus.lines(split), f"the {split} text")
-        for split in ("valid", "test")
-    }
+    options = {"tokens": SAMPLE_TOKENS, "temperature": SAMPLE_TEMPERATURE, "stop": "\n"}
     samples = [
-        "".join(
-            predictor.stream(
-                "", tokens=SAMPLE_TOKENS, temperature=SAMPLE_TEMPERATURE, seed=config.seed + i
-            )
-        )
-        for i in range(SAMPLES)
+        "".join(predictor.stream("", seed=config.seed + i, **options)) for i in range(SAMPLES)
     ]
     return {
         "task": "lm",
         "model": config.model,
         "description": trained.description,
-        **scores,
+        **measure(predictor, corpus),
         "baselines": dict(baselines),
         "parameters": predictor.parameters(),
         "seconds": round(trained.seconds, 3),

@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from recurra.training.files import write_text
+from recurra.training.files import append_text, write_text
 from recurra.training.log import read_log
 
 
@@ -66,11 +66,12 @@ class CsvLog(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append one row."""
         row = {"step": step, **metrics}
-        with open(self.path, "a", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(
-                file, self.columns, restval="", extrasaction="ignore", lineterminator="\n"
-            )
-            writer.writerow({name: _cell(value) for name, value in row.items()})
+        line = io.StringIO()
+        writer = csv.DictWriter(
+            line, self.columns, restval="", extrasaction="ignore", lineterminator="\n"
+        )
+        writer.writerow({name: _cell(value) for name, value in row.items()})
+        append_text(self.path, line.getvalue())
 
 
 def _cell(value: float | None) -> str:

@@ -29,13 +29,27 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         with open(beside, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except OSError as error:
-        raise RunFolderError(
-            f"cannot write {path}: {error.strerror or error}; what was there before is kept, free "
-            "some space or choose another folder with --out"
-        ) from error
+    except (
+        OSError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:  # torch and safetensors have their own
+        raise _unwritable(path, error) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def append_text(path: Path, text: str) -> None:
+    """Text at the end of a file, flushed to the operating system at once.
+
+    Raises:
+        RunFolderError: the disk is full or the folder cannot be written.
+    """
+    try:
+        with open(path, "a", encoding="utf-8", newline="") as file:
+            file.write(text)
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -73,3 +87,11 @@ def read_about(path: Path) -> dict[str, Any]:
     if not isinstance(about, dict):
         raise RunFolderError(f"{path} is not ours: its metadata is no object")
     return about
+
+
+def _unwritable(path: Path, error: Exception) -> RunFolderError:
+    reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+    return RunFolderError(
+        f"cannot write {path}: {reason}; what was there before is kept. Free some space, or choose "
+        "another folder with --out"
+    )

@@ -63,9 +63,9 @@ def fit(
     """Train a task; goes on from the folder's last checkpoint if it has one.
 
     Writes `log.csv` and `checkpoints/`; leaves the model with its best weights (by the primary
-    metric on valid), on the CPU and in evaluation mode. Equal arguments give equal bits on a CPU,
-    with or without kills and resumes in between, as long as `max_minutes` does not cut the run
-    short.
+    metric on valid) on the first rank, on the CPU and in evaluation mode. Equal arguments give
+    equal bits on a CPU, with or without kills and resumes in between, as long as `max_minutes`
+    does not cut the run short.
 
     Raises:
         TrainingError: the loss is not finite; the last checkpoint is from before that.
@@ -82,7 +82,7 @@ def fit(
         module.train()
         trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
     module.to("cpu").eval()
-    if course.reason != "interrupted":
+    if course.reason != "interrupted" and trainer.is_global_zero:
         load_weights(module.model, best_path(folder))
     return _outcome(course, trainer, task)
 
