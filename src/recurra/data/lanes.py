@@ -25,7 +25,7 @@ class Lanes:
             stays the same).
 
     Raises:
-        ArgumentError: sizes under 1.
+        ArgumentError: sizes under 1, or tokens that are no list of integers.
         DataError: fewer tokens than every lane needs.
 
     Example:
@@ -51,13 +51,22 @@ class Lanes:
             raise ArgumentError(
                 f"batch_size={batch_size} and bptt_steps={bptt_steps} must be at least 1"
             )
+        if tokens.dim() != 1 or tokens.is_floating_point():
+            raise ArgumentError(
+                f"tokens must be one-dimensional integers, got {tokens.dtype} of shape "
+                f"{tuple(tokens.shape)}"
+            )
         self.batch_size, self.bptt_steps = batch_size, bptt_steps
         self.seed, self.jitter = seed, jitter
         self.steps = (len(tokens) - 1) // batch_size
+        if len(tokens) < 2:
+            raise DataError(
+                f"the text has {len(tokens)} tokens, too few to predict one from another"
+            )
         if self.steps < 1:
             raise DataError(
                 f"the text has {len(tokens)} tokens, too few for {batch_size} lanes; use more text "
-                f"or a batch_size of {max(len(tokens) - 1, 1)} or less"
+                f"or a batch_size of {len(tokens) - 1} or less"
             )
         used = self.steps * batch_size
         self._inputs = tokens[:used].view(batch_size, self.steps)

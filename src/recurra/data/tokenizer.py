@@ -260,7 +260,10 @@ def _train_bpe(lines: Iterable[str], size: int, minimum_count: int) -> str:
 def _load_bpe(content: str) -> Any:
     from tokenizers import Tokenizer as Trained
 
-    loaded = Trained.from_str(content)
+    try:
+        loaded = Trained.from_str(content)
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(f"its byte-pair model is damaged: {error}") from error
     # a text that holds the letters "<eos>" holds letters, not the end of a line
     loaded.encode_special_tokens = True
     return loaded
