@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
 from recurra import kernels
 from recurra.cells import Cell
 from recurra.errors import ArgumentError, ShapeError
 from recurra.layers import packed
+from recurra.layers.dropout import bernoulli, dropout
 from recurra.layers.initialisation import initialise
 from recurra.layers.state import State, from_torch, to_torch
 from recurra.reference import Controls, Parameters, Tensors
@@ -342,7 +342,7 @@ class Recurrent(nn.Module):
         for layer in range(self.num_layers):
             outputs = []
             if layer and self.dropout and self.training:
-                x = functional.dropout(x, self.dropout)
+                x = dropout(x, self.dropout)
             read = _drop_columns(x, self.input_dropout) if self.training else x
             for direction in range(self.num_directions):
                 sequences, last = kernels.run(
@@ -368,7 +368,7 @@ class Recurrent(nn.Module):
         named = self._parameters_of(layer, direction)
         weight_hh = named.get("weight_hh")
         if weight_hh is not None and self.weight_dropout and self.training:
-            weight_hh = functional.dropout(weight_hh, self.weight_dropout)
+            weight_hh = dropout(weight_hh, self.weight_dropout)
         return Parameters(
             named["weight_ih"],
             weight_hh,
@@ -387,9 +387,7 @@ class Recurrent(nn.Module):
         mask: Tensor | None = None
         zoneout: tuple[Tensor | None, ...] = ()
         if self.training and self.recurrent_dropout:
-            mask = functional.dropout(
-                x.new_ones(batch, self.output_sizes[layer]), self.recurrent_dropout
-            )
+            mask = dropout(x.new_ones(batch, self.output_sizes[layer]), self.recurrent_dropout)
         if any(self.zoneout):
             sizes = (self.output_sizes[layer],) + (self.hidden_sizes[layer],) * len(self.zoneout)
             zoneout = tuple(
@@ -479,15 +477,14 @@ def _as_given(states: State, hx: HiddenState | None) -> HiddenState:
 
 def _drop_columns(x: Tensor, p: float) -> Tensor:
     """Dropout with one mask (batch, input) for all steps."""
-    return x * functional.dropout(x.new_ones(x.shape[1:]), p) if p else x
+    return x * dropout(x.new_ones(x.shape[1:]), p) if p else x
 
 
 def _zoneout(x: Tensor, shape: tuple[int, ...], p: float) -> Tensor | None:
     """The share of the old state that is kept: 0 or 1 in training, its mean p otherwise."""
     if not p:
         return None
-    share = x.new_full(shape, p)
-    return torch.bernoulli(share) if shape else share
+    return bernoulli(x.new_empty(shape), p) if shape else x.new_full((), p)
 
 
 def _checked_lengths(lengths: Tensor, time: int, batch: int) -> Tensor:

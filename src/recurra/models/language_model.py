@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from recurra.cells import CELLS, Cell, find_cell
 from recurra.errors import ArgumentError
 from recurra.layers import Recurrent, State
+from recurra.layers.dropout import dropout
 from recurra.models.softmax import AdaptiveSoftmax, FullSoftmax
 
 Tensors = tuple[Tensor, ...]
@@ -179,7 +179,7 @@ class RecurrentLanguageModel(nn.Module):
         embedded: Tensor = self.embedding(tokens)
         if self.training and self.embedding_dropout:
             rows = self.embedding.weight.new_ones(self.embedding.num_embeddings, 1)
-            rows = functional.dropout(rows, self.embedding_dropout)
+            rows = dropout(rows, self.embedding_dropout)
             embedded = embedded * rows[tokens]
         return embedded
 
@@ -187,8 +187,8 @@ class RecurrentLanguageModel(nn.Module):
         if not self.training or not p:
             return x
         if not self.variational:
-            return functional.dropout(x, p)
-        return x * functional.dropout(x.new_ones(1, *x.shape[1:]), p)
+            return dropout(x, p)
+        return x * dropout(x.new_ones(1, *x.shape[1:]), p)
 
     def loss(
         self, tokens: Tensor, targets: Tensor, state: Tensors

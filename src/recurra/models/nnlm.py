@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from recurra.errors import ArgumentError
+from recurra.layers.dropout import dropout
 from recurra.models.softmax import FullSoftmax
 
 Tensors = tuple[Tensor, ...]
@@ -85,9 +85,9 @@ class NNLM(nn.Module):
         time, reach = len(tokens), self.order - 1
         embedded = self.embedding(stream)
         x = torch.cat([embedded[k : k + time] for k in range(reach)], -1)
-        x = functional.dropout(x, self.dropout, self.training)
-        hidden = torch.tanh(self.hidden(x))
-        hidden = functional.dropout(hidden, self.dropout, self.training)
+        dropped = self.dropout if self.training else 0.0
+        x = dropout(x, dropped)
+        hidden = dropout(torch.tanh(self.hidden(x)), dropped)
         features = torch.cat((hidden, x), -1) if self.direct else hidden
         kept = stream[len(stream) - (self.order - 2) :]
         return features, (kept.t().unsqueeze(0),)
