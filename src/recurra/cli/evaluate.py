@@ -1,6 +1,7 @@
 """`recurra evaluate`: the metrics of a run, on its test split or on other text."""
 
 import json
+from typing import Annotated
 
 import typer
 
@@ -15,6 +16,9 @@ def add_to(app: typer.Typer) -> None:
 def evaluate(
     run: Run,
     data: Data = None,
+    dynamic: Annotated[
+        bool, typer.Option("--dynamic", help="Go on learning from the text while measuring on it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure a run; without --data on the test split that it was made with."""
@@ -23,7 +27,7 @@ def evaluate(
     from recurra.training.progress import ConsoleReporter
 
     with ConsoleReporter().stage(f"measuring {run}"):
-        metrics = load(run).evaluate(data)
+        metrics = load(run).evaluate(data, dynamic=dynamic)
     if as_json:
         print(json.dumps(metrics))
     else:

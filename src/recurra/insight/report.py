@@ -94,7 +94,18 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     rival = min(baselines, key=lambda name: baselines[name]["test"]["perplexity"])
     other = baselines[rival]["test"]["perplexity"]
     word = "below" if own < other else "above"
-    return f"{text}: {abs(1 - own / other):.0%} {word} {rival}'s {other:.1f} on the same tokens."
+    text = f"{text}: {abs(1 - own / other):.0%} {word} {rival}'s {other:.1f} on the same tokens."
+    return text + _interpolation(metrics)
+
+
+def _interpolation(metrics: Mapping[str, Any]) -> str:
+    mixed = metrics.get("interpolated")
+    if mixed is None:
+        return ""
+    return (
+        f" Mixed with {model_name(mixed['with'])}, {mixed['weight']:.0%} to "
+        f"{1 - mixed['weight']:.0%} as is best on valid: {mixed['test']['perplexity']:.1f}."
+    )
 
 
 def model_table(models: Mapping[str, Mapping[str, Any]], own: str) -> str:

@@ -36,7 +36,8 @@ class LanguageModel:
         >>> import recurra
         >>> from recurra.data.splits import split_lines
         >>> text = split_lines(["the cat sat on the mat", "the dog sat on the rug"] * 60)
-        >>> model = recurra.LanguageModel.train(text, hidden_size=16, max_epochs=12, batch_size=4)
+        >>> options = {"hidden_size": 16, "batch_size": 4, "dropout": 0.0, "learning_rate": 0.02}
+        >>> model = recurra.LanguageModel.train(text, max_epochs=12, **options)
         >>> model.evaluate()["tokens"]
         42
         >>> model.metrics["test"]["perplexity"] < len(model.predictor.tokenizer.vocabulary)
@@ -83,16 +84,22 @@ class LanguageModel:
 
         return train_in_python(data, valid, test, out, reporter or Reporter(), options)
 
-    def evaluate(self, data: Paths | None = None) -> dict[str, float]:
+    def evaluate(self, data: Paths | None = None, *, dynamic: bool = False) -> dict[str, float]:
         """Perplexity per word, bits per byte, nats per token, tokens.
 
         Args:
             data: text to measure on; `None` is the test split that the model was made with.
+            dynamic: learn from the text while measuring on it (Krause et al. 2018): each token is
+                predicted first and learned from after. The result is another, adaptive model's; its
+                `learning_rate` is chosen on the valid split. The model itself stays as it is.
 
         Raises:
             DataError: the text cannot be read, or is no longer what the model was made with.
+            ArgumentError: `dynamic` of an n-gram model.
         """
-        lines = self._test_lines() if data is None else read_files(as_list(data))
+        lines = self._splits().test if data is None else read_files(as_list(data))
+        if dynamic:
+            return self.predictor.evaluate_dynamically(lines, "the text", self._splits().valid)
         return self.predictor.evaluate(lines, "the text")
 
     def generate(
@@ -174,9 +181,9 @@ class LanguageModel:
         if source is not None and source.exists() and source != target:
             write_atomically(target, lambda beside: shutil.copyfile(source, beside))
 
-    def _test_lines(self) -> list[str]:
+    def _splits(self) -> TextSplits:
         if self.splits is not None:
-            return self.splits.test
+            return self.splits
         expected = self.metrics["data"]["fingerprint"]
         if self.metrics["data"].get("in_memory"):
             raise DataError("the model was trained on text in memory; pass the text to measure on")
@@ -185,10 +192,10 @@ class LanguageModel:
             source = ", ".join(self.config.text.data) or "the documentation of this Python"
             raise DataError(
                 f"the text of the run has changed: {source} is not what the model was trained and "
-                "tested on, so its test split cannot be found again; pass --data with the text to "
+                "tested on, so its splits cannot be found again; pass --data with the text to "
                 "measure on"
             )
-        return splits.test
+        return splits
 
 
 def as_list(paths: Paths) -> list[str]:

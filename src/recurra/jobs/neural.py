@@ -5,19 +5,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import RunFolderError
 from recurra.jobs.language_model_config import LanguageModelConfig
 from recurra.models.language_model import RecurrentLanguageModel
 from recurra.models.nnlm import NNLM
-from recurra.tasks.lm.evaluation import encode, evaluate
+from recurra.tasks.lm.dynamic_evaluation import choose_learning_rate, dynamic_nats_per_token
+from recurra.tasks.lm.evaluation import (
+    EncodedText,
+    encode,
+    evaluate,
+    metrics_of,
+    text_log_probabilities,
+)
 from recurra.tasks.lm.generation import next_tokens, stream
 from recurra.tasks.lm.scoring import score
 from recurra.training.files import read_about, write_tensors
 from recurra.training.weights import load_weights, unshared
 
+# Enough of a valid split to tell learning rates apart by.
+TRIAL_TOKENS = 10_000
 MODELS: dict[str, type[nn.Module]] = {"recurrent": RecurrentLanguageModel, "nnlm": NNLM}
 
 
@@ -37,6 +46,20 @@ class NeuralPredictor:
         """Metrics of lines, with the state carried from line to line."""
         text = encode(lines, self.tokenizer, where)
         return evaluate(self.model, text, self.tokenizer.eos_id)
+
+    def evaluate_dynamically(
+        self, lines: Sequence[str], where: str, valid: Sequence[str]
+    ) -> dict[str, float]:
+        """Metrics while the model goes on learning; its learning rate is chosen on `valid`."""
+        text, eos_id = encode(lines, self.tokenizer, where), self.tokenizer.eos_id
+        trial = encode(valid, self.tokenizer, "the valid text").tokens[:TRIAL_TOKENS]
+        rate, _ = choose_learning_rate(self.model, trial, eos_id)
+        nats = dynamic_nats_per_token(self.model, text.tokens, eos_id, learning_rate=rate)
+        return {**metrics_of(nats * len(text.tokens), text), "learning_rate": rate}
+
+    def log_probabilities(self, text: EncodedText) -> Tensor:
+        """Log-probability of each token, with the state carried along."""
+        return text_log_probabilities(self.model, text.tokens, self.tokenizer.eos_id)
 
     def stream(self, prompt: str, **options: Any) -> Iterator[str]:
         """Text that goes on from a prompt, piece by piece."""

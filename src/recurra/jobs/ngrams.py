@@ -1,7 +1,7 @@
 """N-gram models in a job: trained in seconds, as models of their own or as baselines."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from recurra.data.tokenizer import Tokenizer
-from recurra.errors import DataError
+from recurra.errors import ArgumentError, DataError
 from recurra.jobs.corpus import Corpus, measure
 from recurra.jobs.language_model_config import LanguageModelConfig
-from recurra.jobs.predictors import Trained
+from recurra.jobs.predictors import Predictor, Trained
 from recurra.models.ngram import NGramModel
 from recurra.tasks.lm.evaluation import EncodedText, encode, metrics_of
 from recurra.tasks.lm.generation import next_tokens, stream
+from recurra.tasks.lm.interpolation import best_weight, interpolated
 from recurra.tasks.lm.scoring import score
 from recurra.training.files import write_atomically
 from recurra.training.progress import Reporter
@@ -83,7 +84,21 @@ class NGramPredictor:
 
     def evaluate(self, lines: Sequence[str], where: str) -> dict[str, float]:
         """Metrics of lines, each a sentence of its own."""
-        return evaluate_ngram(self.model, encode(lines, self.tokenizer, where))
+        text = encode(lines, self.tokenizer, where)
+        return metrics_of(-float(self.log_probabilities(text).double().sum()), text)
+
+    def evaluate_dynamically(
+        self, lines: Sequence[str], where: str, valid: Sequence[str]
+    ) -> dict[str, float]:
+        """Not for n-gram models."""
+        raise ArgumentError(
+            "dynamic evaluation takes gradient steps, and an n-gram model has no gradient; use it "
+            "with --model recurrent or nnlm"
+        )
+
+    def log_probabilities(self, text: EncodedText) -> Tensor:
+        """Log-probability of each token, each line a sentence of its own."""
+        return torch.from_numpy(self.model.log_probabilities(text.tokens.numpy().astype(np.int32)))
 
     def stream(self, prompt: str, **options: Any) -> Iterator[str]:
         """Text that goes on from a prompt, piece by piece."""
@@ -107,12 +122,6 @@ class NGramPredictor:
     ) -> "NGramPredictor":
         """Read what `save` wrote."""
         return cls(NGramModel.load(path), tokenizer)
-
-
-def evaluate_ngram(model: NGramModel, text: EncodedText) -> dict[str, float]:
-    """Metrics of a text; the end of each line is predicted like a word."""
-    log_p = model.log_probabilities(text.tokens.numpy().astype(np.int32))
-    return metrics_of(-float(log_p.sum(dtype=np.float64)), text)
 
 
 def train_ngram(config: LanguageModelConfig, corpus: Corpus, reporter: Reporter) -> Trained:
@@ -157,13 +166,21 @@ def sparsity(model: NGramModel, corpus: Corpus) -> list[dict[str, float]]:
     return model.sparsity(corpus.encoded["test"].tokens.numpy().astype(np.int32))
 
 
+@dataclass(frozen=True)
+class Baseline:
+    """An n-gram model that a neural one has to beat, and its figures."""
+
+    predictor: NGramPredictor
+    figures: dict[str, Any]
+
+
 def measure_baselines(
     config: LanguageModelConfig, corpus: Corpus, reporter: Reporter
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Baseline]:
     """Train and measure the n-gram models that a neural model has to beat.
 
     Returns:
-        Figures by name, as `kneser_ney_5`; without those that the text is too small for.
+        By name, as `kneser_ney_5`; without those that the text is too small for.
     """
     baselines = {}
     for order in config.ngram.baselines:
@@ -175,15 +192,37 @@ def measure_baselines(
     return baselines
 
 
-def _measure(order: int, corpus: Corpus) -> dict[str, Any]:
+def interpolate(
+    predictor: Predictor, baselines: Mapping[str, Baseline], corpus: Corpus
+) -> dict[str, Any]:
+    """The model mixed with the baseline that is best on valid, by a weight chosen on valid.
+
+    Returns:
+        `{"with": name, "weight": of the model, "valid": metrics, "test": metrics}`.
+    """
+    name = min(baselines, key=lambda key: baselines[key].figures["valid"]["perplexity"])
+    other = baselines[name].predictor
+    texts = {split: corpus.encoded[split] for split in ("valid", "test")}
+    own = {split: predictor.log_probabilities(text) for split, text in texts.items()}
+    theirs = {split: other.log_probabilities(text) for split, text in texts.items()}
+    weight = best_weight(own["valid"], theirs["valid"])
+    metrics = {
+        split: metrics_of(-float(interpolated(own[split], theirs[split], weight).sum()), text)
+        for split, text in texts.items()
+    }
+    return {"with": name, "weight": round(weight, 4), **metrics}
+
+
+def _measure(order: int, corpus: Corpus) -> Baseline:
     started_s = time.monotonic()
     model = estimate(corpus, order, "kneser_ney")
     seconds = time.monotonic() - started_s
     predictor = NGramPredictor(model, corpus.tokenizer)
-    return {
+    figures = {
         **measure(predictor, corpus),
         "parameters": predictor.parameters(),
         "seconds": round(seconds, 3),
         "tokens_per_s": round(len(corpus.encoded["train"].tokens) / seconds, 1),
         "sparsity": sparsity(model, corpus),
     }
+    return Baseline(predictor, figures)

@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import DataError, RunFolderError
 from recurra.jobs import run_folder
 from recurra.jobs.language_model_config import LanguageModelConfig
+from recurra.tasks.lm.evaluation import EncodedText
 
 
 class Predictor(Protocol):
@@ -25,6 +28,14 @@ class Predictor(Protocol):
 
     def evaluate(self, lines: Sequence[str], where: str) -> dict[str, float]:
         """Perplexity per word, bits per byte, nats per token, tokens."""
+
+    def evaluate_dynamically(
+        self, lines: Sequence[str], where: str, valid: Sequence[str]
+    ) -> dict[str, float]:
+        """The same metrics while the model goes on learning, and its learning rate."""
+
+    def log_probabilities(self, text: EncodedText) -> Tensor:
+        """Log-probability of each token, (tokens,)."""
 
     def stream(self, prompt: str, **options: Any) -> Iterator[str]:
         """Text that goes on from a prompt, piece by piece."""

@@ -16,10 +16,10 @@ from recurra.jobs.corpus import Corpus, absolute, fingerprint, measure, read_cor
 from recurra.jobs.language_model import LanguageModel, Paths, as_list
 from recurra.jobs.language_model_config import LanguageModelConfig
 from recurra.jobs.machine import machine, peak_memory_bytes, versions
-from recurra.jobs.ngrams import measure_baselines, train_ngram
+from recurra.jobs.ngrams import Baseline, interpolate, measure_baselines, train_ngram
 from recurra.jobs.predictors import Trained
 from recurra.training.configuration import build, flatten, read_settings
-from recurra.training.files import write_json, write_text
+from recurra.training.files import remove_leftovers, write_json, write_text
 from recurra.training.log import read_log
 from recurra.training.progress import Reporter
 from recurra.training.ranks import is_main_process
@@ -63,6 +63,7 @@ def train_task(
     config_class(task)
     if resume is not None:
         resolved = _resumed(resume, config, settings, flags or {}, out)
+        remove_leftovers(resume)
         return train_language_model(resolved, resume, reporter)
     resolved = resolve(task, config, settings, flags)
     resolved = resolved.model_copy(update={"text": absolute(resolved.text)})
@@ -133,7 +134,7 @@ def train_language_model(
     _check_same_text(folder, corpus)
     if config.model == "ngram":
         trained: Trained | None = train_ngram(config, corpus, reporter)
-        baselines: dict[str, Any] = {}
+        baselines: dict[str, Baseline] = {}
     else:
         from recurra.jobs.neural_training import train_neural  # Lightning takes seconds to import
 
@@ -155,7 +156,10 @@ def train_language_model(
 
 
 def _metrics(
-    config: LanguageModelConfig, corpus: Corpus, trained: Trained, baselines: Mapping[str, Any]
+    config: LanguageModelConfig,
+    corpus: Corpus,
+    trained: Trained,
+    baselines: Mapping[str, Baseline],
 ) -> dict[str, Any]:
     predictor = trained.predictor
     options = {"tokens": SAMPLE_TOKENS, "temperature": SAMPLE_TEMPERATURE, "stop": "\n"}
@@ -167,7 +171,8 @@ def _metrics(
         "model": config.model,
         "description": trained.description,
         **measure(predictor, corpus),
-        "baselines": dict(baselines),
+        "baselines": {name: baseline.figures for name, baseline in baselines.items()},
+        **({"interpolated": interpolate(predictor, baselines, corpus)} if baselines else {}),
         "parameters": predictor.parameters(),
         "seconds": round(trained.seconds, 3),
         "tokens_per_s": round(trained.tokens_per_s, 1),

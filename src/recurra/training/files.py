@@ -39,6 +39,12 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         beside.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed process had begun to write below a folder."""
+    for beside in folder.rglob(".*.part"):
+        beside.unlink(missing_ok=True)
+
+
 def append_text(path: Path, text: str) -> None:
     """Text at the end of a file, flushed to the operating system at once.
 

@@ -73,41 +73,44 @@ def metrics_of(nats: float, text: EncodedText) -> dict[str, float]:
 
 
 def evaluate(model: Any, text: EncodedText, eos_id: int) -> dict[str, float]:
-    """Metrics of a neural model on a text.
+    """Metrics of a neural model on a text; see `text_log_probabilities`."""
+    log_p = text_log_probabilities(model, text.tokens, eos_id)
+    return metrics_of(-float(log_p.double().sum()), text)
+
+
+def text_log_probabilities(model: Any, tokens: Tensor, eos_id: int) -> Tensor:
+    """Log-probability of each token of a text.
 
     The text is cut into up to 16 lanes of equal length, read side by side from a fresh state each;
     the state is carried along a lane. The first token is predicted from an end of sentence.
 
     Args:
         model: with `initial_state` and `log_probabilities`; used in evaluation mode.
-        text: what to predict.
+        tokens: (tokens,), int64.
         eos_id: the id that stands before the first token.
+
+    Returns:
+        (tokens,), on the CPU.
     """
-    inputs, targets, counts = _lanes(text.tokens, eos_id)
+    inputs, targets = _lanes(tokens, eos_id)
     device = next(model.parameters()).device
     state = model.initial_state(inputs.shape[1])
-    nats = 0.0
+    parts = []
     with evaluation_mode(model):
         for start in range(0, len(inputs), STEPS):
-            window = slice(start, start + STEPS)
-            x, y = inputs[window].to(device), targets[window].to(device)
+            x, y = (part[start : start + STEPS].to(device) for part in (inputs, targets))
             log_p, state = model.log_probabilities(x, y, state)
-            nats -= float(log_p.double().mul(counts[window].to(device)).sum())
-    return metrics_of(nats, text)
+            parts.append(log_p.cpu())
+    return torch.cat(parts).t().reshape(-1)[: len(tokens)]
 
 
-def _lanes(tokens: Tensor, eos_id: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs, targets, and 1 where a target counts (0 past the end), each (time, lanes)."""
+def _lanes(tokens: Tensor, eos_id: int) -> tuple[Tensor, Tensor]:
+    """Inputs and targets, each (time, lanes); past the end of the text stands `eos_id`."""
     lanes = max(1, min(LANES, len(tokens) // STEPS))
     time = math.ceil(len(tokens) / lanes)
-    padding = torch.full((lanes * time - len(tokens),), eos_id)
-    targets = torch.cat([tokens, padding])
-    inputs = torch.cat([torch.tensor([eos_id]), targets[:-1]])
-    counts = torch.cat([torch.ones(len(tokens)), torch.zeros(len(padding))]).double()
-    inputs, targets, counts = (
-        part.view(lanes, time).t().contiguous() for part in (inputs, targets, counts)
-    )
-    return inputs, targets, counts
+    targets = torch.cat([tokens, tokens.new_full((lanes * time - len(tokens),), eos_id)])
+    inputs = torch.cat([tokens.new_tensor([eos_id]), targets[:-1]])
+    return inputs.view(lanes, time).t(), targets.view(lanes, time).t()
 
 
 def _rounded(value: float) -> float:

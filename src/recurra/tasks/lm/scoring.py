@@ -55,36 +55,6 @@ def score(model: nn.Module, tokenizer: Tokenizer, lines: Sequence[str]) -> list[
     return sorted(scores, key=lambda one: -one.log_probability)
 
 
-def text_log_probabilities(
-    model: nn.Module, tokens: Tensor, eos_id: int, *, lanes: int = 16, window_steps: int = 64
-) -> Tensor:
-    """Log-probability of each token of a text, with the state carried along.
-
-    Args:
-        model: with `initial_state` and `log_probabilities`; used in evaluation mode.
-        tokens: (tokens,), int64.
-        eos_id: stands before the first token.
-        lanes: parts of the text that are read side by side, each from a fresh state.
-        window_steps: steps at once; changes memory, not the answer.
-
-    Returns:
-        (tokens,), float32 on the CPU.
-    """
-    lanes = min(lanes, max(len(tokens), 1))
-    time = -(-len(tokens) // lanes)
-    padded = torch.cat([tokens.new_tensor([eos_id]), tokens, tokens.new_full((lanes,), eos_id)])
-    inputs, targets = (padded[k : k + lanes * time].view(lanes, time).t() for k in (0, 1))
-    device = next(model.parameters()).device
-    state = model.initial_state(lanes)  # type: ignore[operator]
-    parts = []
-    with evaluation_mode(model):
-        for start in range(0, time, window_steps):
-            x, y = (part[start : start + window_steps] for part in (inputs, targets))
-            log_p, state = model.log_probabilities(x.to(device), y.to(device), state)  # type: ignore[operator]
-            parts.append(log_p.float().cpu())
-    return torch.cat(parts).t().reshape(-1)[: len(tokens)]
-
-
 def line_log_probabilities(
     model: nn.Module,
     lines: Sequence[Sequence[int]],
