@@ -11,6 +11,7 @@ from toy_text import sentences, write_text
 from typer.testing import CliRunner, Result
 
 from recurra.cli.main import app
+from recurra.models.ngram import arpa
 
 SMALL = [
     *("--set", "hidden_size=24", "--set", "batch_size=4", "--set", "bptt_steps=12"),
@@ -107,6 +108,42 @@ def test_the_configuration_of_a_run_trains_the_same_model_again(run, tmp_path):
 def test_evaluate_finds_the_test_split_again(run, trained):
     result = recurra("evaluate", run, "--json")
     assert json.loads(result.stdout) == trained[1]["test"]
+
+
+def test_the_model_is_mixed_with_its_best_baseline(trained):
+    metrics = trained[1]
+    mixed = metrics["interpolated"]
+    assert mixed["with"] == "kneser_ney_3"
+    assert 0 <= mixed["weight"] <= 1
+    parts = (metrics, metrics["baselines"]["kneser_ney_3"])
+    assert mixed["valid"]["perplexity"] <= min(p["valid"]["perplexity"] for p in parts) + 1e-4
+    assert mixed["test"]["tokens"] == metrics["test"]["tokens"]
+
+
+def test_dynamic_evaluation_adapts_and_leaves_the_model_alone(run, trained):
+    dynamic = json.loads(recurra("evaluate", run, "--dynamic", "--json").stdout)
+    assert dynamic["learning_rate"] > 0
+    assert dynamic["tokens"] == trained[1]["test"]["tokens"]
+    assert dynamic["perplexity"] == pytest.approx(trained[1]["test"]["perplexity"], rel=0.3)
+    assert json.loads(recurra("evaluate", run, "--json").stdout) == trained[1]["test"]
+
+
+def test_dynamic_evaluation_is_not_for_ngrams(ngram):
+    assert "an n-gram model has no gradient" in refused("evaluate", ngram, "--dynamic")
+
+
+def test_counting_in_little_memory_gives_the_same_model_and_an_arpa_file(ngram, text, tmp_path):
+    options = ("--data", text, "--model", "ngram", "--set", "order=3", "--set", "minimum_count=1")
+    out = tmp_path / "bounded"
+    recurra("train", "lm", *options, "--memory", 1, "--set", "arpa=true", "--out", out)
+    assert (out / "model.safetensors").read_bytes() == (ngram / "model.safetensors").read_bytes()
+    model = arpa.read(out / "model.arpa.gz")
+    assert model.order == 3
+
+
+def test_arpa_is_not_for_neural_models(text):
+    said = refused("train", "lm", "--data", text, "--set", "arpa=true")
+    assert "arpa is for an n-gram model" in said
 
 
 def test_evaluate_measures_other_text(run, tmp_path):

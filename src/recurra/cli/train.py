@@ -35,7 +35,7 @@ def train(
         str | None, typer.Option(metavar="NAME", help="recurrent (default), ngram or nnlm.")
     ] = None,
     cell: Annotated[
-        str | None, typer.Option(metavar="NAME", help="lstm, gru, elman, irnn, …: see doctor.")
+        str | None, typer.Option(metavar="NAME", help="lstm, gru, rnn, irnn, …: see doctor.")
     ] = None,
     hidden_size: Annotated[int | None, typer.Option(metavar="N", help="Units of a layer.")] = None,
     num_layers: Annotated[int | None, typer.Option(metavar="N", help="Stacked layers.")] = None,
@@ -56,6 +56,9 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
     ] = None,
+    memory: Annotated[
+        int | None, typer.Option(metavar="MIB", help="Most memory of n-gram counting; then disk.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a model on your files, or on embedded data if none are named.
@@ -71,7 +74,7 @@ def train(
         **{"text.data": data, "text.valid": valid, "text.test": test, "model": model},
         **{"cell": cell, "hidden_size": hidden_size, "num_layers": num_layers, "seed": seed},
         **{"max_epochs": max_epochs, "max_minutes": max_minutes, "precision": precision},
-        **{"devices": devices, "num_nodes": num_nodes},
+        **{"devices": devices, "num_nodes": num_nodes, "memory_mib": memory},
     }
     trained = train_task(
         task,

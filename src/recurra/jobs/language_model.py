@@ -155,9 +155,12 @@ class LanguageModel:
     def write(self, folder: Path) -> None:
         """Write into a folder that is this model's own."""
         from recurra.insight.report import language_model_report
+        from recurra.jobs.ngrams import NGramPredictor
 
         text = to_yaml(self.config)
         self.predictor.save(folder / run_folder.WEIGHTS)
+        if isinstance(self.predictor, NGramPredictor) and self.config.ngram.arpa:
+            self.predictor.write_arpa(folder / run_folder.ARPA)
         write_atomically(folder / run_folder.TOKENIZER, self.predictor.tokenizer.save)
         write_text(folder / run_folder.CONFIG, text)
         self._copy_log(folder)

@@ -1,8 +1,8 @@
 """What a language-modelling run is made from: text, model, training. Flat keys, all different."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from recurra.cells import find_cell
 from recurra.insight.report import model_name
@@ -55,12 +55,20 @@ class NgramOptions(Options):
 
     Attributes:
         order: longest n-gram, also of the NNLM's window.
-        smoothing: how unseen n-grams get their probability.
+        smoothing: how unseen n-grams get their probability: kneser_ney (interpolated, modified),
+            witten_bell, katz, stupid_backoff, add_k or maximum_likelihood.
+        add_k: what add_k adds to each count.
+        memory_mib: bound of the memory that counting works in, in MiB; beyond it, counts are sorted
+            on disk. None means all in memory.
+        arpa: write the model as model.arpa.gz, too, for other tools.
         baselines: orders of the modified Kneser-Ney models to measure beside a neural model.
     """
 
     order: Annotated[int, Field(ge=1, le=20)] = 5
     smoothing: str = "kneser_ney"
+    add_k: Annotated[float, Field(gt=0)] = 1.0
+    memory_mib: Positive | None = None
+    arpa: bool = False
     baselines: tuple[Positive, ...] = (5, 3)
 
 
@@ -138,6 +146,12 @@ class LanguageModelConfig(Options):
     ngram: NgramOptions = NgramOptions()
     training: TrainingOptions = TrainingOptions()
     hardware: HardwareOptions = HardwareOptions()
+
+    @model_validator(mode="after")
+    def _writes_arpa_of_ngrams_only(self) -> Self:
+        if self.ngram.arpa and self.model != "ngram":
+            raise ValueError("arpa is for an n-gram model; add --model ngram, or leave it out")
+        return self
 
     @field_validator("network")
     @classmethod

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import ArgumentError, DataError
 from recurra.jobs.corpus import Corpus, measure
-from recurra.jobs.language_model_config import LanguageModelConfig
+from recurra.jobs.language_model_config import LanguageModelConfig, NgramOptions
 from recurra.jobs.predictors import Predictor, Trained
-from recurra.models.ngram import NGramModel
+from recurra.models.ngram import NGramModel, arpa
 from recurra.tasks.lm.evaluation import EncodedText, encode, metrics_of
 from recurra.tasks.lm.generation import next_tokens, stream
 from recurra.tasks.lm.interpolation import best_weight, interpolated
@@ -116,6 +116,10 @@ class NGramPredictor:
         """Write the model."""
         write_atomically(path, self.model.save)
 
+    def write_arpa(self, path: Path) -> None:
+        """Write the model in the text format that other tools read."""
+        arpa.write(self.model, path)
+
     @classmethod
     def load(
         cls, config: LanguageModelConfig, tokenizer: Tokenizer, path: Path
@@ -134,7 +138,7 @@ def train_ngram(config: LanguageModelConfig, corpus: Corpus, reporter: Reporter)
     order, smoothing = config.ngram.order, config.ngram.smoothing
     with reporter.stage(f"counting up to {order} words in a row"):
         started_s = time.monotonic()
-        model = estimate(corpus, order, smoothing)
+        model = estimate(corpus, order, smoothing, config.ngram)
         seconds = time.monotonic() - started_s
     tokens = len(corpus.encoded["train"].tokens)
     return Trained(
@@ -147,7 +151,7 @@ def train_ngram(config: LanguageModelConfig, corpus: Corpus, reporter: Reporter)
     )
 
 
-def estimate(corpus: Corpus, order: int, smoothing: str) -> NGramModel:
+def estimate(corpus: Corpus, order: int, smoothing: str, options: NgramOptions) -> NGramModel:
     """An n-gram model of the training text."""
     tokens = corpus.encoded["train"].tokens.numpy().astype(np.int32)
     tokenizer = corpus.tokenizer
@@ -158,6 +162,8 @@ def estimate(corpus: Corpus, order: int, smoothing: str) -> NGramModel:
         smoothing,
         eos_id=tokenizer.eos_id,
         unknown_id=tokenizer.unknown_id,
+        add_k=options.add_k,
+        memory_bytes=None if options.memory_mib is None else options.memory_mib << 20,
     )
 
 
@@ -186,7 +192,7 @@ def measure_baselines(
     for order in config.ngram.baselines:
         try:
             with reporter.stage(f"baseline: Kneser-Ney {order}-gram"):
-                baselines[f"kneser_ney_{order}"] = _measure(order, corpus)
+                baselines[f"kneser_ney_{order}"] = _measure(order, corpus, config.ngram)
         except DataError as error:  # the neural model can do with less text
             reporter.note(f"no Kneser-Ney {order}-gram baseline: {error}")
     return baselines
@@ -213,9 +219,9 @@ def interpolate(
     return {"with": name, "weight": round(weight, 4), **metrics}
 
 
-def _measure(order: int, corpus: Corpus) -> Baseline:
+def _measure(order: int, corpus: Corpus, options: NgramOptions) -> Baseline:
     started_s = time.monotonic()
-    model = estimate(corpus, order, "kneser_ney")
+    model = estimate(corpus, order, "kneser_ney", options)
     seconds = time.monotonic() - started_s
     predictor = NGramPredictor(model, corpus.tokenizer)
     figures = {

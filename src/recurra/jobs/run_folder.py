@@ -11,6 +11,7 @@ from recurra.errors import RunFolderError
 
 CONFIG, METRICS, WEIGHTS = "config.yaml", "metrics.json", "model.safetensors"
 TOKENIZER, LOG, REPORT = "tokenizer.json", "log.csv", "report.html"
+ARPA = "model.arpa.gz"
 
 
 def new_folder(out: Path | str | None, name: str) -> Path:

@@ -124,16 +124,16 @@ def _medians(
 def time_ngrams(order: int = 5) -> list[dict[str, float | int | str]]:
     """Training and scoring an n-gram model of the embedded text."""
     from recurra.jobs.corpus import read_corpus
-    from recurra.jobs.language_model_config import TextOptions
+    from recurra.jobs.language_model_config import NgramOptions, TextOptions
     from recurra.jobs.ngrams import estimate
 
     corpus = read_corpus(TextOptions())
     tokens = corpus.encoded["train"].tokens.numpy().astype("int32")
     rows: list[dict[str, float | int | str]] = []
-    model = estimate(corpus, order, "kneser_ney")
+    model = estimate(corpus, order, "kneser_ney", NgramOptions())
     model.log_probabilities(tokens)  # compiles
     for what, call in (
-        ("train", lambda: estimate(corpus, order, "kneser_ney")),
+        ("train", lambda: estimate(corpus, order, "kneser_ney", NgramOptions())),
         ("score", lambda: model.log_probabilities(tokens)),
     ):
         start_s = time.perf_counter()
