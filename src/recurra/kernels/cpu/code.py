@@ -12,7 +12,7 @@ from recurra.cells import Cell
 from recurra.kernels.cpu.compiler import MachineCode, compile_cached
 from recurra.kernels.cpu.driver import Layout, build_driver, make_layout, scratch_blocks
 from recurra.kernels.cpu.host import Host
-from recurra.kernels.cpu.threads import address_in_process, run_parallel, thread_limit
+from recurra.kernels.cpu.threads import address_in_process, openmp, run_parallel, thread_limit
 from recurra.kernels.cpu.tiles import MAX_VECTORS, build_tiles, max_rows, tile_name
 from recurra.kernels.plan import Options, Phase, Plan, make_plan
 
@@ -109,8 +109,4 @@ def tile_table(host: Host) -> tuple[Tensor, MachineCode]:
 @cache
 def system_arguments() -> dict[str, int]:
     """Addresses of the system's functions that kernels call."""
-    return {
-        "thread_number": address_in_process("omp_get_thread_num"),
-        "thread_count": address_in_process("omp_get_num_threads"),
-        "give_way": address_in_process("sched_yield"),
-    }
+    return {**openmp(), "give_way": address_in_process("sched_yield")}

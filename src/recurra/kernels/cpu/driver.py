@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
+from recurra.kernels.cpu.flow import Code, ask, loop
 from recurra.kernels.cpu.host import Host
-from recurra.kernels.cpu.pointwise import Passes, RowEmitter, for_range
+from recurra.kernels.cpu.pointwise import Passes, RowEmitter
 from recurra.kernels.cpu.tiles import MAX_VECTORS, max_rows, tile_type
 from recurra.kernels.cpu.vector import I8, I32, I64, POINTER, Vectors, integer, offset
 from recurra.kernels.plan import Flush, Phase, Place, Plan, Pointwise, Product
@@ -111,15 +112,12 @@ def _build_entry(module: ir.Module, run: ir.Function, layout: Layout) -> None:
     def slot(name: str) -> ir.Value:
         return builder.gep(arguments, [integer(layout.index(name))], source_etype=I64)
 
-    def ask(name: str) -> ir.Value:
-        code = builder.inttoptr(builder.load(slot(name), typ=I64, align=8), POINTER)
-        return builder.sext(builder.call(_Code(code, ir.FunctionType(I32, [])), []), I64)
-
     expected = builder.load(slot("threads"), typ=I64, align=8)
-    is_team = builder.icmp_signed("==", ask("thread_count"), expected)
+    given = ask(builder, arguments, layout.index("thread_count"))
+    is_team = builder.icmp_signed("==", given, expected)
     with builder.if_else(is_team) as (then, otherwise):
         with then:
-            builder.call(run, [arguments, ask("thread_number")])
+            builder.call(run, [arguments, ask(builder, arguments, layout.index("thread_number"))])
         with otherwise:
             builder.store(integer(1), slot("refused"))
     builder.ret_void()
@@ -153,7 +151,7 @@ class _Driver:
         table = builder.mul(group, per_group)
         slot = builder.gep(self.pointer("first_rows"), [group], source_etype=I64)
         self.first_row = builder.load(slot, typ=I64, align=8)
-        with for_range(builder, integer(0), steps) as index:
+        with loop(builder, integer(0), steps) as index:
             step = index
             if not self.is_forward:
                 step = builder.sub(builder.sub(steps, integer(1)), index)
@@ -228,7 +226,7 @@ class _Driver:
         more = builder.add(spins, integer(1))
         is_long = builder.icmp_signed(">", more, integer(SPINS_BEFORE_YIELD))
         with builder.if_then(is_long, likely=False):
-            builder.call(_Code(self.pointer("give_way"), ir.FunctionType(I32, [])), [])
+            builder.call(Code(self.pointer("give_way"), ir.FunctionType(I32, [])), [])
         spins.add_incoming(more, builder.block)
         builder.branch(wait)
         builder.position_at_end(done)
@@ -286,10 +284,10 @@ class _Driver:
         weight = self.pointer(f"weight.{phase.weight}")
         first_pair = builder.sdiv(first, integer(2))
         stop_pair = builder.sdiv(stop, integer(2))
-        with for_range(builder, first_pair, stop_pair) as pair:
+        with loop(builder, first_pair, stop_pair) as pair:
             panels = builder.mul(pair, integer(blocks))
             column = builder.mul(pair, integer(2 * lanes))
-            with for_range(builder, integer(0), integer(blocks)) as block:
+            with loop(builder, integer(0), integer(blocks)) as block:
                 number = builder.add(panels, block)
                 panel = offset(builder, weight, builder.mul(number, panel_size))
                 self._panel(phase, panel, depth, block, column, MAX_VECTORS)
@@ -298,7 +296,7 @@ class _Driver:
         with builder.if_then(has_single):
             singles = builder.mul(builder.mul(pairs, integer(blocks)), panel_size)
             column = builder.mul(pairs, integer(2 * lanes))
-            with for_range(builder, integer(0), integer(blocks)) as block:
+            with loop(builder, integer(0), integer(blocks)) as block:
                 size = builder.mul(depth, integer(lanes))
                 panel = offset(builder, weight, builder.add(singles, builder.mul(block, size)))
                 self._panel(phase, panel, depth, block, column, 1)
@@ -323,14 +321,14 @@ class _Driver:
         c = self._row_address_plain(phase.result)
         shift = builder.mul(block, self.number(f"{phase.result}.block"))
         c = offset(builder, c, builder.add(shift, column))
-        with for_range(builder, integer(0), parts) as part:
+        with loop(builder, integer(0), parts) as part:
             low = builder.sdiv(builder.mul(count, part), parts)
             high = builder.sdiv(builder.mul(count, builder.add(part, integer(1))), parts)
             slot = builder.add(integer((vectors - 1) * 16), builder.sub(high, low))
             entry = builder.gep(self.pointer("tiles"), [slot], source_etype=I64)
             code = builder.inttoptr(builder.load(entry, typ=I64, align=8), POINTER)
             builder.call(
-                _Code(code, tile_type()),
+                Code(code, tile_type()),
                 [
                     offset(builder, a, builder.mul(low, lda)),
                     lda,
@@ -358,7 +356,7 @@ class _Driver:
         else:
             first, stop = self.ranges[phase.unit]
             start, step = integer(0), integer(1)
-        with for_range(builder, start, self.at_step["count"], step) as r:
+        with loop(builder, start, self.at_step["count"], step) as r:
             addresses: dict[str, ir.Value] = {}
 
             def address(place: Place) -> ir.Value:
@@ -396,22 +394,14 @@ class _Driver:
         first, stop = self.ranges[unit]
         carry = f"carry{k}"
         with (
-            for_range(builder, integer(0), self.at_step["count"]) as r,
+            loop(builder, integer(0), self.at_step["count"]) as r,
             builder.if_then(self._is_reset(r)),
         ):
             shift = builder.mul(builder.add(self.first_row, r), self.number(f"{carry}.row"))
             source = offset(builder, self.pointer(f"{carry}.at"), shift)
             target = offset(builder, self.pointer(f"initial{k}"), shift)
-            with for_range(builder, first, stop) as vector:
+            with loop(builder, first, stop) as vector:
                 j = builder.mul(vector, integer(lanes))
                 here, there = offset(builder, source, j), offset(builder, target, j)
                 v.store(v.add(v.load(there), v.load(here)), there)
                 v.store(v.constant(0.0), here)
-
-
-class _Code:
-    """A function behind a code address, as the builder's `call` wants one."""
-
-    def __init__(self, address: ir.Value, type_: ir.FunctionType) -> None:
-        self.function_type, self.type = type_, address.type
-        self.get_reference = address.get_reference

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from recurra.kernels.cpu.code import backward_code
-from recurra.kernels.cpu.products import linear, pack, sum_of_products
+from recurra.kernels.cpu.products import linear, pack_turned, sum_of_products
 from recurra.kernels.cpu.scan import Scan, call, gather_batch, gather_rows, place
 from recurra.kernels.schedule import previous_rows
 from recurra.reference import Parameters
@@ -99,23 +99,18 @@ def _run_back(
 
 
 def _backward_weights(run: Scan, parameters: Parameters) -> dict[str, Tensor]:
-    plan, cell, lanes = run.plan, run.cell, run.host.lanes
+    plan, cell = run.plan, run.cell
     gates, early = len(cell.gates), len(cell.gates) - len(cell.late_gates)
     weights = {}
     if parameters.weight_hh is not None:
         blocks = parameters.weight_hh.view(gates, run.hidden, run.output)
         ordered = _ordered(blocks, plan.hidden_order)
-        weights["early_back"] = pack(_turned(ordered[:early]), lanes)
+        weights["early_back"] = pack_turned(ordered[:early].reshape(-1, run.output), run.host)
         if cell.late_gates:
-            weights["late_back"] = pack(_turned(ordered[early:]), lanes)
+            weights["late_back"] = pack_turned(ordered[early:].reshape(-1, run.output), run.host)
     if parameters.weight_hr is not None:
-        weights["output_back"] = pack(_turned(parameters.weight_hr.unsqueeze(0)), lanes)
+        weights["output_back"] = pack_turned(parameters.weight_hr, run.host)
     return weights
-
-
-def _turned(blocks: Tensor) -> Tensor:
-    """(blocks, units, depth) for the product the other way: (1, depth, blocks·units)."""
-    return blocks.reshape(-1, blocks.shape[-1]).t().unsqueeze(0)
 
 
 def _ordered(blocks: Tensor, order: Sequence[int]) -> Tensor:
@@ -167,34 +162,35 @@ def _weight_gradients(run: Scan, back: _Back, x: Tensor, parameters: Parameters)
         blocks = rows.view(gates, hidden, *rows.shape[1:])
         return _restored(blocks, order).reshape(rows.shape)
 
-    weight_ih = sum_of_products(grad_input, gather_rows(x, run.schedule))
-    sums = back.grad_gates.sum(0)
-    bias_ih = by_gate(sums[: gates * hidden], plan.input_order)
-    result = Parameters(by_gate(weight_ih, plan.input_order), bias_ih=bias_ih)
+    weight_ih, bias_ih = sum_of_products(grad_input, gather_rows(x, run.schedule), run.host)
+    result = Parameters(
+        by_gate(weight_ih, plan.input_order), bias_ih=by_gate(bias_ih, plan.input_order)
+    )
     if run.cell.recurrent:
+        weight_hh, bias_hh = _recurrent_gradients(run, back)
         result = result._replace(
-            weight_hh=by_gate(_recurrent_gradient(run, back), plan.hidden_order),
-            bias_hh=by_gate(sums[-gates * hidden :], plan.hidden_order),
+            weight_hh=by_gate(weight_hh, plan.hidden_order),
+            bias_hh=by_gate(bias_hh, plan.hidden_order),
         )
     if run.cell.output is not None:
-        result = result._replace(
-            weight_hr=sum_of_products(back.grad_inner, run.buffers["inner"].rows),
-            bias_hr=back.grad_inner.sum(0),
-        )
+        inner = run.buffers["inner"].rows
+        weight_hr, bias_hr = sum_of_products(back.grad_inner, inner, run.host)
+        result = result._replace(weight_hr=weight_hr, bias_hr=bias_hr)
     if run.cell.vectors:
         total = back.grad_vectors.sum(0).view(len(run.cell.vectors), -1)[:, :hidden]
         result = result._replace(vectors=tuple(total))
     return result
 
 
-def _recurrent_gradient(run: Scan, back: _Back) -> Tensor:
-    """Gradient of R, in the order of `grad_gates`."""
+def _recurrent_gradients(run: Scan, back: _Back) -> tuple[Tensor, Tensor]:
+    """Gradients of R and its bias, in the order of `grad_gates`."""
     rows = _hidden_blocks(run, back)
     early = (len(run.cell.gates) - len(run.cell.late_gates)) * run.hidden
-    parts = [sum_of_products(rows[:, :early], _operand(run))]
-    if run.cell.late_gates:
-        parts.append(sum_of_products(rows[:, early:], run.buffers["late_operand"].rows))
-    return torch.cat(parts)
+    weight, bias = sum_of_products(rows[:, :early], _operand(run), run.host)
+    if not run.cell.late_gates:
+        return weight, bias
+    late = sum_of_products(rows[:, early:], run.buffers["late_operand"].rows, run.host)
+    return torch.cat([weight, late[0]]), torch.cat([bias, late[1]])
 
 
 def _operand(run: Scan) -> Tensor:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
+from recurra.kernels.cpu.flow import loop
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.vector import F32, I64, Vectors, integer, offset
 from recurra.kernels.graph import DEAR, REDUCTIONS, Graph
@@ -166,7 +167,7 @@ class RowEmitter:
         whole = builder.sdiv(self.units, integer(lanes))
         is_less = builder.icmp_signed("<", self.stop, whole)
         full_stop = builder.select(is_less, self.stop, whole)
-        with for_range(builder, self.first, full_stop) as vector:
+        with loop(builder, self.first, full_stop) as vector:
             self._vector(index, builder.mul(vector, integer(lanes)), None, sums)
         with builder.if_then(builder.icmp_signed(">", self.stop, whole)):
             j = builder.mul(whole, integer(lanes))
@@ -255,34 +256,3 @@ class RowEmitter:
             new.append((value, place))
         for value, place in new:
             self.v.store(value, offset(self.builder, self.base[place], j), mask)
-
-
-class for_range:
-    """`for i in range(start, stop, step)` in LLVM code; `with for_range(...) as i`."""
-
-    def __init__(
-        self, builder: ir.IRBuilder, start: ir.Value, stop: ir.Value, step: ir.Value | None = None
-    ) -> None:
-        self.builder, self.start, self.stop = builder, start, stop
-        self.step = integer(1) if step is None else step
-
-    def __enter__(self) -> ir.Value:
-        builder = self.builder
-        before = builder.block
-        self.head = builder.append_basic_block("for.head")
-        body = builder.append_basic_block("for.body")
-        self.end = builder.append_basic_block("for.end")
-        builder.branch(self.head)
-        builder.position_at_end(self.head)
-        self.index = builder.phi(I64)
-        self.index.add_incoming(self.start, before)
-        builder.cbranch(builder.icmp_signed("<", self.index, self.stop), body, self.end)
-        builder.position_at_end(body)
-        return self.index
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            following = self.builder.add(self.index, self.step)
-            self.index.add_incoming(following, self.builder.block)
-            self.builder.branch(self.head)
-            self.builder.position_at_end(self.end)

@@ -1,7 +1,25 @@
 """Products over all steps at once, and weights as the loop's tiles read them."""
 
+import ctypes
+from collections.abc import Mapping
+from functools import cache
+
 import torch
 from torch import Tensor
+
+from recurra.kernels.cpu.compiler import MachineCode, compile_cached
+from recurra.kernels.cpu.host import Host
+from recurra.kernels.cpu.products_code import (
+    PACK_ARGUMENTS,
+    SUM_ARGUMENTS,
+    build_products,
+    scratch_size,
+)
+from recurra.kernels.cpu.threads import openmp, run_parallel, thread_limit
+
+# Below so many multiplications, or numbers to pack, a second thread costs more than it does.
+LEAST_PRODUCT, LEAST_PACK = 200_000, 20_000
+_Run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -12,24 +30,62 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.nn.functional.linear(rows, weight, bias)
 
 
-def sum_of_products(left: Tensor, right: Tensor) -> Tensor:
-    """left.T @ right, the sum over rows."""
-    return linear(left.t().contiguous(), right.t().contiguous())
+def sum_of_products(left: Tensor, right: Tensor, host: Host) -> tuple[Tensor, Tensor]:
+    """left.T @ right, the sum over rows, (m, n); and the sum of left's rows, (m,).
+
+    Both are (rows, …) with columns side by side; rows may lie any distance apart.
+    """
+    (rows, m), n = left.shape, right.shape[1]
+    result, sums = left.new_empty(m, n), left.new_zeros(m)
+    if not rows or not n:
+        return result.zero_(), left.sum(0)
+    threads = thread_limit() if rows * m * n >= LEAST_PRODUCT else 1
+    size = scratch_size(host, n)
+    scratch = left.new_empty(threads * size)
+    known = {"rows": rows, "m": m, "n": n, "a": left.data_ptr(), "a_row": left.stride(0)}
+    known |= {"b": right.data_ptr(), "b_row": right.stride(0), "c": result.data_ptr(), "c_row": n}
+    known |= {"sums": sums.data_ptr(), "scratch": scratch.data_ptr(), "scratch_thread": size}
+    _run(_code(host), "sum_of_products", SUM_ARGUMENTS, known, threads)
+    return result, sums
 
 
-def pack(blocks: Tensor, lanes: int) -> Tensor:
+def pack(blocks: Tensor, host: Host) -> Tensor:
     """Weights (blocks, units, depth) as tiles read them.
 
     Pair after pair of vectors of units, for each block, for each number of the depth, the pair's
-    units; the last vector, if it is alone, behind, in the same way.
+    units; the last vector, if it is alone, behind, in the same way. Missing units are zero.
     """
     count, units, depth = blocks.shape
-    vectors = -(-units // lanes)
-    padded = torch.nn.functional.pad(blocks, (0, 0, 0, vectors * lanes - units))
-    whole = vectors // 2 * 2 * lanes
-    parts = []
-    for part, width in ((padded[:, :whole], 2 * lanes), (padded[:, whole:], lanes)):
-        if part.shape[1]:
-            shaped = part.reshape(count, -1, width, depth)
-            parts.append(shaped.permute(1, 0, 3, 2).reshape(-1))
-    return torch.cat(parts)
+    return _packed("pack_units", blocks.contiguous(), (count, units, depth), host)
+
+
+def pack_turned(rows: Tensor, host: Host) -> Tensor:
+    """One block from (depth, units), for the product the other way."""
+    depth, units = rows.shape
+    return _packed("pack_turned", rows.contiguous(), (1, units, depth), host)
+
+
+def _packed(name: str, source: Tensor, shape: tuple[int, int, int], host: Host) -> Tensor:
+    count, units, depth = shape
+    target = source.new_empty(count * -(-units // host.lanes) * host.lanes * depth)
+    threads = thread_limit() if target.numel() >= LEAST_PACK else 1
+    known = {"source": source.data_ptr(), "target": target.data_ptr()}
+    known |= {"blocks": count, "units": units, "depth": depth}
+    _run(_code(host), name, PACK_ARGUMENTS, known, threads)
+    return target
+
+
+def _run(
+    code: MachineCode, name: str, names: tuple[str, ...], known: Mapping[str, int], threads: int
+) -> None:
+    known = {**known, **openmp()}
+    values = (ctypes.c_int64 * len(names))(*(known[key] for key in names))
+    if threads > 1:
+        run_parallel(code.address(f"{name}_entry"), ctypes.addressof(values), threads)
+    else:
+        _Run(code.address(name))(ctypes.addressof(values), 0, 1)
+
+
+@cache
+def _code(host: Host) -> MachineCode:
+    return compile_cached("products", "products", lambda: build_products(host), host)

@@ -237,16 +237,16 @@ def _reset_rows(schedule: Schedule, reset: Tensor) -> Tensor:
 
 
 def _forward_weights(run: Scan, parameters: Parameters) -> dict[str, Tensor]:
-    gates, lanes = len(run.cell.gates), run.host.lanes
+    gates = len(run.cell.gates)
     early = gates - len(run.cell.late_gates)
     weights = {}
     if parameters.weight_hh is not None:
         blocks = parameters.weight_hh.view(gates, run.hidden, run.output)
-        weights["early"] = pack(blocks[:early], lanes)
+        weights["early"] = pack(blocks[:early], run.host)
         if run.cell.late_gates:
-            weights["late"] = pack(blocks[early:], lanes)
+            weights["late"] = pack(blocks[early:], run.host)
     if parameters.weight_hr is not None:
-        weights["output"] = pack(parameters.weight_hr.unsqueeze(0), lanes)
+        weights["output"] = pack(parameters.weight_hr.unsqueeze(0), run.host)
     return weights
 
 

@@ -18,7 +18,7 @@ from recurra.kernels.cpu.compiler import MachineCode, compile_cached
 from recurra.kernels.cpu.host import Host, find_host
 from recurra.kernels.cpu.products import linear
 from recurra.kernels.cpu.softmax_code import ARGUMENTS, block_words, build_softmax, panel_rows
-from recurra.kernels.cpu.threads import address_in_process, run_parallel, thread_limit
+from recurra.kernels.cpu.threads import openmp, run_parallel, thread_limit
 
 SAMPLED_WORDS = 256
 # below these torch's functions take less time than packing, or compiling
@@ -141,7 +141,7 @@ class _Work:
         tensors |= {"weight": self.weight, "bias": self.bias, "e": self.e}
         tensors |= {"d_weight": self.d_weight, "d_bias": self.d_bias}
         known = {"words": len(self.weight), "panels": panels, "adds": int(adds)}
-        known |= {key: tensor.data_ptr() for key, tensor in tensors.items()} | _system()
+        known |= {key: tensor.data_ptr() for key, tensor in tensors.items()} | openmp()
         values = (ctypes.c_int64 * len(ARGUMENTS))(*(known.get(key, 0) for key in ARGUMENTS))
         if self.threads > 1:
             entry = self.code.address(f"{name}_entry")
@@ -169,9 +169,3 @@ def _scratch(count: int) -> Tensor:
 @cache
 def _code(host: Host, size: int) -> MachineCode:
     return compile_cached("softmax", str(size), lambda: build_softmax(host, size), host)
-
-
-@cache
-def _system() -> dict[str, int]:
-    names = {"thread_number": "omp_get_thread_num", "thread_count": "omp_get_num_threads"}
-    return {key: address_in_process(name) for key, name in names.items()}

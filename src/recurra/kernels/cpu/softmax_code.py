@@ -18,12 +18,9 @@ features) with one panel: its sums stay in registers; the numbers of the one sid
 vectors as they are read, the other side is read as vectors.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 from llvmlite import ir
 
+from recurra.kernels.cpu.flow import build_entry, loop
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.vector import F32, I32, I64, POINTER, Vectors, integer, offset
 
@@ -63,47 +60,8 @@ def build_softmax(host: Host, features: int) -> ir.Module:
     ):
         function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, I64, I64]), name)
         emit(function)
-        _build_entry(module, function)
+        build_entry(module, function, ARGUMENTS)
     return module
-
-
-def _build_entry(module: ir.Module, run: ir.Function) -> None:
-    entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER]), f"{run.name}_entry")
-    (arguments,) = entry.args
-    builder = ir.IRBuilder(entry.append_basic_block("entry"))
-
-    def ask(name: str) -> ir.Value:
-        slot = builder.gep(arguments, [integer(ARGUMENTS.index(name))], source_etype=I64)
-        code = builder.inttoptr(builder.load(slot, typ=I64, align=8), POINTER)
-        return builder.sext(builder.call(_Code(code, ir.FunctionType(I32, [])), []), I64)
-
-    builder.call(run, [arguments, ask("thread_number"), ask("thread_count")])
-    builder.ret_void()
-
-
-class _Code:
-    """A function behind a code address, as the builder's `call` wants one."""
-
-    def __init__(self, address: ir.Value, type_: ir.FunctionType) -> None:
-        self.function_type, self.type = type_, address.type
-        self.get_reference = address.get_reference
-
-
-@contextmanager
-def _loop(builder: ir.IRBuilder, start: Any, stop: Any, step: int = 1) -> Iterator[ir.Value]:
-    """`for index in range(start, stop, step)`."""
-    start, stop = (integer(i) if isinstance(i, int) else i for i in (start, stop))
-    before, function = builder.block, builder.function
-    body, after = (function.append_basic_block(name) for name in ("body", "after"))
-    builder.cbranch(builder.icmp_signed("<", start, stop), body, after)
-    builder.position_at_end(body)
-    index = builder.phi(I64)
-    index.add_incoming(start, before)
-    yield index
-    following = builder.add(index, integer(step))
-    index.add_incoming(following, builder.block)
-    builder.cbranch(builder.icmp_signed("<", following, stop), body, after)
-    builder.position_at_end(after)
 
 
 def _prefetch(v: Vectors, address: ir.Value) -> None:
@@ -230,13 +188,13 @@ class _Emitter:
                 tile.set(i, j, v.constant(0.0))
         groups, group = -(-(self.features + 1) // self.width), first_column // self.width
         lines = range(group * LINE, rows * self.width, groups * LINE)
-        with _loop(builder, 0, panels) as panel:
+        with loop(builder, 0, panels) as panel:
             stride = integer(self.block * self.width)
             e_panel = offset(builder, e, builder.mul(panel, stride))
             for line in lines:
                 _prefetch(v, offset(builder, e_panel, integer(rows * self.width + line)))
             y_panel = offset(builder, y, builder.mul(panel, integer(self.width * self.width)))
-            with _loop(builder, 0, self.width, UNROLL) as start:
+            with loop(builder, 0, self.width, UNROLL) as start:
                 for k in (builder.add(start, integer(u)) for u in range(UNROLL)):
                     numbers = [
                         offset(builder, e_panel, builder.add(k, integer(i * self.width)))
@@ -284,10 +242,10 @@ class _Emitter:
         """`step(k)` for each k below depth, several in one turn of the loop."""
         builder = v.builder
         whole = builder.and_(depth, integer(-UNROLL))
-        with _loop(builder, 0, whole, UNROLL) as start:
+        with loop(builder, 0, whole, UNROLL) as start:
             for u in range(UNROLL):
                 step(builder.add(start, integer(u)))
-        with _loop(builder, whole, depth) as k:
+        with loop(builder, whole, depth) as k:
             step(k)
 
     # -- sweeps -----------------------------------------------------------------------------------
@@ -300,11 +258,11 @@ class _Emitter:
             feature_tiles.append((self.feature_tile(rest), whole * self.rows, 1))
         sweep = _Sweep(function, self)
         builder, width, features = sweep.builder, self.width, self.features
-        with _loop(builder, sweep.first, sweep.stop, self.block) as start:
+        with loop(builder, sweep.first, sweep.stop, self.block) as start:
             count = sweep.least(integer(self.block), builder.sub(sweep.stop, start))
             weight = sweep.at("weight", builder.mul(start, integer(features)))
             bias = sweep.at("bias", start)
-            with _loop(builder, 0, sweep.number("panels")) as p:
+            with loop(builder, 0, sweep.number("panels")) as p:
                 own = builder.add(builder.mul(sweep.thread, sweep.number("panels")), p)
                 x = sweep.at("x", builder.mul(p, integer(features * width)))
                 shift = sweep.at("shift", builder.mul(p, integer(width)))
@@ -320,7 +278,7 @@ class _Emitter:
 
                 sweep.over_words(count, lambda k: tile(big, k), lambda k: tile(small, k))
                 for code, first, tiles in feature_tiles:
-                    with _loop(builder, 0, tiles) as t:
+                    with loop(builder, 0, tiles) as t:
                         f = builder.add(builder.mul(t, integer(self.rows)), integer(first))
                         to = offset(builder, d_x, builder.mul(f, integer(width)))
                         builder.call(code, [offset(builder, weight, f), e, count, to])
@@ -334,7 +292,7 @@ class _Emitter:
         builder, width = sweep.builder, self.width
         panels = sweep.number("panels")
         group_size = builder.mul(panels, integer(width * width))
-        with _loop(builder, sweep.first, sweep.stop, self.block) as start:
+        with loop(builder, sweep.first, sweep.stop, self.block) as start:
             count = sweep.least(integer(self.block), builder.sub(sweep.stop, start))
             e = sweep.exponentials(start, integer(0))
 
@@ -392,7 +350,7 @@ class _Sweep:
         """`many(k)` for each whole tile of words k of a block, `one(k)` for each word left."""
         builder, rows = self.builder, integer(self.emitter.rows)
         whole = builder.mul(builder.sdiv(count, rows), rows)
-        with _loop(builder, 0, whole, self.emitter.rows) as k:
+        with loop(builder, 0, whole, self.emitter.rows) as k:
             many(k)
-        with _loop(builder, whole, count) as k:
+        with loop(builder, whole, count) as k:
             one(k)

@@ -63,6 +63,13 @@ def address_in_process(name: str) -> int:
 
 
 @cache
+def openmp() -> dict[str, int]:
+    """The addresses of OpenMP's functions that tell a thread its number, and of how many."""
+    names = {"thread_number": "omp_get_thread_num", "thread_count": "omp_get_num_threads"}
+    return {key: address_in_process(name) for key, name in names.items()}
+
+
+@cache
 def _process() -> ctypes.CDLL | None:
     """What is loaded in this process, where the system can be asked that."""
     return ctypes.CDLL(None) if os.name == "posix" else None

@@ -1,0 +1,70 @@
+"""Control flow in LLVM code: loops, calls of an address, entries for a team of threads."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from llvmlite import ir
+
+from recurra.kernels.cpu.vector import I32, I64, POINTER, integer
+
+
+@contextmanager
+def loop(
+    builder: ir.IRBuilder,
+    start: int | ir.Value,
+    stop: int | ir.Value,
+    step: int | ir.Value = 1,
+) -> Iterator[ir.Value]:
+    """`for index in range(start, stop, step)`; `with loop(...) as index`."""
+    start, stop, step = (integer(i) if isinstance(i, int) else i for i in (start, stop, step))
+    before, function = builder.block, builder.function
+    body, after = (function.append_basic_block(name) for name in ("body", "after"))
+    builder.cbranch(builder.icmp_signed("<", start, stop), body, after)
+    builder.position_at_end(body)
+    index = builder.phi(I64)
+    index.add_incoming(start, before)
+    yield index
+    following = builder.add(index, step)
+    index.add_incoming(following, builder.block)
+    builder.cbranch(builder.icmp_signed("<", following, stop), body, after)
+    builder.position_at_end(after)
+
+
+class Code:
+    """A function behind a code address, as the builder's `call` wants one."""
+
+    def __init__(self, address: ir.Value, type_: ir.FunctionType) -> None:
+        self.function_type, self.type = type_, address.type
+        self.get_reference = address.get_reference
+
+
+def argument(builder: ir.IRBuilder, arguments: ir.Value, index: int) -> ir.Value:
+    """The 64-bit number at an index of an array of arguments."""
+    slot = builder.gep(arguments, [integer(index)], source_etype=I64)
+    return builder.load(slot, typ=I64, align=8)
+
+
+def least(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
+    return builder.select(builder.icmp_signed("<", a, b), a, b)
+
+
+def ask(builder: ir.IRBuilder, arguments: ir.Value, index: int) -> ir.Value:
+    """What the C function `int f(void)` whose address is an argument returns."""
+    code = builder.inttoptr(argument(builder, arguments, index), POINTER)
+    return builder.sext(builder.call(Code(code, ir.FunctionType(I32, [])), []), I64)
+
+
+def build_entry(module: ir.Module, run: ir.Function, names: Sequence[str]) -> None:
+    """`…_entry(arguments)`, which calls `run(arguments, thread, threads)` as OpenMP numbers them.
+
+    Args:
+        module: to put it in.
+        run: what to call.
+        names: of the arguments; `thread_number` and `thread_count` are OpenMP's functions.
+    """
+    entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER]), f"{run.name}_entry")
+    (arguments,) = entry.args
+    builder = ir.IRBuilder(entry.append_basic_block("entry"))
+    team = [ask(builder, arguments, names.index(n)) for n in ("thread_number", "thread_count")]
+    builder.call(run, [arguments, *team])
+    builder.ret_void()

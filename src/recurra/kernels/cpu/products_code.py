@@ -1,0 +1,256 @@
+"""LLVM code for the products outside the loop over time, and for packing what the loop reads.
+
+`sum_of_products`: C[m, n] = Σ_r A[r, m] B[r, n], for weight gradients, whose operands lie row
+after row as the loops left them; a library's product would want both turned first. Some rows at a
+time (DEPTH), B's columns are copied into panels of two vectors, and A's into tiles of a few
+columns; a tile × panel product keeps its sums in registers. Threads share A's columns, each with
+panels of its own. Σ_r A[r, m] comes with it.
+
+`pack_units` and `pack_turned` put a weight into the order in which `tiles` reads it.
+"""
+
+from llvmlite import ir
+
+from recurra.kernels.cpu.flow import argument, build_entry, least, loop
+from recurra.kernels.cpu.host import Host
+from recurra.kernels.cpu.vector import F32, I64, POINTER, Vectors, integer, offset
+
+DEPTH = 256
+PANEL_VECTORS = 2
+UNROLL = 4
+SUM_ARGUMENTS = (
+    "rows", "m", "n", "a", "a_row", "b", "b_row", "c", "c_row", "sums", "scratch",
+    "scratch_thread", "thread_number", "thread_count",
+)  # fmt: skip
+PACK_ARGUMENTS = ("source", "target", "blocks", "units", "depth", "thread_number", "thread_count")
+
+
+def tile_columns(host: Host) -> int:
+    """Columns of A in a tile: sums, the panel's vectors and one spread number fit in registers."""
+    return 12 if host.registers >= 32 else 6
+
+
+def panel_columns(host: Host) -> int:
+    return PANEL_VECTORS * host.lanes
+
+
+def scratch_size(host: Host, n: int) -> int:
+    """Numbers of scratch for a thread: all panels of B, one tile of A."""
+    panels = -(-n // panel_columns(host))
+    return DEPTH * (panels * panel_columns(host) + tile_columns(host)) + 2 * panel_columns(host)
+
+
+def build_products(host: Host) -> ir.Module:
+    """The module; each function is `(arguments, thread, threads)` and has an entry for a team."""
+    module = ir.Module("products")
+    for name, names, emit in (
+        ("sum_of_products", SUM_ARGUMENTS, _sum_of_products),
+        ("pack_units", PACK_ARGUMENTS, _pack_units),
+        ("pack_turned", PACK_ARGUMENTS, _pack_turned),
+    ):
+        type_ = ir.FunctionType(ir.VoidType(), [POINTER, I64, I64])
+        function = ir.Function(module, type_, name)
+        emit(function, host)
+        build_entry(module, function, names)
+    return module
+
+
+class _Arguments:
+    """The arguments of a function by name, and this thread's share of some work."""
+
+    def __init__(self, function: ir.Function, names: tuple[str, ...]) -> None:
+        arguments, self.thread, self.threads = function.args
+        self.builder = ir.IRBuilder(function.append_basic_block("entry"))
+        self.values = {n: argument(self.builder, arguments, i) for i, n in enumerate(names)}
+
+    def __getitem__(self, name: str) -> ir.Value:
+        return self.values[name]
+
+    def at(self, name: str, elements: ir.Value) -> ir.Value:
+        return offset(self.builder, self.builder.inttoptr(self[name], POINTER), elements)
+
+    def share(self, count: ir.Value) -> tuple[ir.Value, ir.Value]:
+        builder = self.builder
+        after = builder.add(self.thread, integer(1))
+        first, stop = (
+            builder.sdiv(builder.mul(count, part), self.threads) for part in (self.thread, after)
+        )
+        return first, stop
+
+
+def _ceiling(builder: ir.IRBuilder, a: ir.Value, b: int) -> ir.Value:
+    return builder.sdiv(builder.add(a, integer(b - 1)), integer(b))
+
+
+# -- sums of products --------------------------------------------------------------------------
+
+
+def _sum_of_products(function: ir.Function, host: Host) -> None:
+    tile = _tile(function.module, host)
+    given = _Arguments(function, SUM_ARGUMENTS)
+    builder, columns, width = given.builder, tile_columns(host), panel_columns(host)
+    panels = _ceiling(builder, given["n"], width)
+    first, stop = given.share(_ceiling(builder, given["m"], columns))
+    own = given.at("scratch", builder.mul(given.thread, given["scratch_thread"]))
+    panel_size = integer(DEPTH * width)
+    a_tile = offset(builder, own, builder.mul(panels, panel_size))
+    with loop(builder, 0, given["rows"], DEPTH) as start:
+        count = least(builder, integer(DEPTH), builder.sub(given["rows"], start))
+        with loop(builder, 0, panels) as p:
+            to = offset(builder, own, builder.mul(p, panel_size))
+            _copy_panel(given, host, start, count, p, to)
+        with loop(builder, first, stop) as t:
+            column = builder.mul(t, integer(columns))
+            _copy_tile(given, host, start, count, column, a_tile)
+            rows_left = builder.sub(given["m"], column)
+            with loop(builder, 0, panels) as p:
+                at = builder.mul(p, integer(width))
+                c = given.at("c", builder.add(builder.mul(column, given["c_row"]), at))
+                left = builder.sub(given["n"], at)
+                b = offset(builder, own, builder.mul(p, panel_size))
+                builder.call(tile, [a_tile, b, count, c, given["c_row"], start, rows_left, left])
+    builder.ret_void()
+
+
+def _copy_panel(
+    given: _Arguments, host: Host, start: ir.Value, count: ir.Value, p: ir.Value, to: ir.Value
+) -> None:
+    builder, lanes, width = given.builder, host.lanes, panel_columns(host)
+    v = Vectors(builder, host)
+    column = builder.mul(p, integer(width))
+    left = builder.sub(given["n"], column)
+    masks = [v.mask_below(builder.sub(left, integer(j * lanes))) for j in range(PANEL_VECTORS)]
+    with loop(builder, 0, count) as r:
+        row = builder.mul(builder.add(start, r), given["b_row"])
+        source = given.at("b", builder.add(row, column))
+        target = offset(builder, to, builder.mul(r, integer(width)))
+        for j, mask in enumerate(masks):
+            value = v.load(offset(builder, source, integer(j * lanes)), mask)
+            v.store(value, offset(builder, target, integer(j * lanes)))
+
+
+def _copy_tile(
+    given: _Arguments, host: Host, start: ir.Value, count: ir.Value, column: ir.Value, to: ir.Value
+) -> None:
+    """A's columns of a tile, row after row; each row's end is overwritten by the next row."""
+    builder, lanes, columns = given.builder, host.lanes, tile_columns(host)
+    v = Vectors(builder, host)
+    left = builder.sub(given["m"], column)
+    shifts = range(0, columns, lanes)
+    masks = [v.mask_below(builder.sub(left, integer(j))) for j in shifts]
+    with builder.goto_entry_block():
+        slots = [builder.alloca(v.type) for _ in shifts]
+    for slot in slots:
+        builder.store(v.constant(0.0), slot)
+    with loop(builder, 0, count) as r:
+        row = builder.mul(builder.add(start, r), given["a_row"])
+        source = given.at("a", builder.add(row, column))
+        target = offset(builder, to, builder.mul(r, integer(columns)))
+        for j, mask, slot in zip(shifts, masks, slots, strict=True):
+            value = v.load(offset(builder, source, integer(j)), mask)
+            v.store(value, offset(builder, target, integer(j)))
+            builder.store(v.add(value, builder.load(slot, typ=v.type)), slot)
+    inside = least(builder, left, integer(columns))
+    for j, slot in zip(shifts, slots, strict=True):
+        mask = v.mask_below(builder.sub(inside, integer(j)))
+        place = given.at("sums", builder.add(column, integer(j)))
+        v.store(v.add(builder.load(slot, typ=v.type), v.load(place, mask)), place, mask)
+
+
+def _tile(module: ir.Module, host: Host) -> ir.Function:
+    """(a, b, depth, c, c_row, adds, rows, columns): a tile × panel product, added if adds ≠ 0."""
+    kinds = [POINTER, POINTER, I64, POINTER, I64, I64, I64, I64]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), "tile")
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    a, b, depth, c, c_row, adds, rows_left, columns_left = function.args
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    v, rows, lanes = Vectors(builder, host), tile_columns(host), host.lanes
+    sums = [[builder.alloca(v.type) for _ in range(PANEL_VECTORS)] for _ in range(rows)]
+    for slot in (slot for row in sums for slot in row):
+        builder.store(v.constant(0.0), slot)
+
+    def step(k: ir.Value) -> None:
+        at = offset(builder, b, builder.mul(k, integer(panel_columns(host))))
+        panel = [v.load(offset(builder, at, integer(j * lanes))) for j in range(PANEL_VECTORS)]
+        numbers = offset(builder, a, builder.mul(k, integer(rows)))
+        for i, row in enumerate(sums):
+            number = builder.load(offset(builder, numbers, integer(i)), typ=F32, align=4)
+            spread = v.spread(number)
+            for column, slot in zip(panel, row, strict=True):
+                builder.store(v.fused(spread, column, builder.load(slot, typ=v.type)), slot)
+
+    whole = builder.and_(depth, integer(-UNROLL))
+    with loop(builder, 0, whole, UNROLL) as k:
+        for u in range(UNROLL):
+            step(builder.add(k, integer(u)))
+    with loop(builder, whole, depth) as k:
+        step(k)
+    masks = [
+        v.mask_below(builder.sub(columns_left, integer(j * lanes))) for j in range(PANEL_VECTORS)
+    ]
+    is_adding = builder.icmp_signed("!=", adds, integer(0))
+    for i, row in enumerate(sums):
+        with builder.if_then(builder.icmp_signed(">", rows_left, integer(i))):
+            base = offset(builder, c, builder.mul(c_row, integer(i)))
+            for j, (slot, mask) in enumerate(zip(row, masks, strict=True)):
+                place, value = (
+                    offset(builder, base, integer(j * lanes)),
+                    builder.load(slot, typ=v.type),
+                )
+                old = v.where(is_adding, v.load(place, mask), v.constant(0.0))
+                v.store(v.add(value, old), place, mask)
+    builder.ret_void()
+    return function
+
+
+# -- packing -----------------------------------------------------------------------------------
+
+
+def _pack_units(function: ir.Function, host: Host) -> None:
+    """(blocks, units, depth) to pairs of vectors of units: [pair][block][depth][unit]."""
+    given = _Arguments(function, PACK_ARGUMENTS)
+    builder, lanes = given.builder, host.lanes
+    blocks, units, depth = given["blocks"], given["units"], given["depth"]
+    vectors = _ceiling(builder, units, lanes)
+    first, stop = given.share(_ceiling(builder, vectors, 2))
+    with loop(builder, first, stop) as pair:
+        unit = builder.mul(pair, integer(2 * lanes))
+        left = builder.sub(builder.mul(vectors, integer(lanes)), unit)
+        width = least(builder, left, integer(2 * lanes))
+        before = builder.mul(builder.mul(unit, blocks), depth)
+        with loop(builder, 0, blocks) as block, loop(builder, 0, width) as u:
+            own = builder.add(unit, u)
+            is_unit = builder.icmp_signed("<", own, units)
+            source_unit = builder.select(is_unit, own, integer(0))
+            row = builder.add(builder.mul(block, units), source_unit)
+            source = given.at("source", builder.mul(row, depth))
+            skipped = builder.mul(builder.mul(block, depth), width)
+            target = given.at("target", builder.add(builder.add(before, skipped), u))
+            with loop(builder, 0, depth) as d:
+                value = builder.load(offset(builder, source, d), typ=F32, align=4)
+                value = builder.select(is_unit, value, ir.Constant(F32, 0.0))
+                builder.store(value, offset(builder, target, builder.mul(d, width)), align=4)
+    builder.ret_void()
+
+
+def _pack_turned(function: ir.Function, host: Host) -> None:
+    """(depth, units), one block, to [pair][depth][unit]."""
+    given = _Arguments(function, PACK_ARGUMENTS)
+    builder, lanes = given.builder, host.lanes
+    units, depth = given["units"], given["depth"]
+    v = Vectors(builder, host)
+    vectors = _ceiling(builder, units, lanes)
+    first, stop = given.share(_ceiling(builder, vectors, 2))
+    with loop(builder, first, stop) as pair:
+        unit = builder.mul(pair, integer(2 * lanes))
+        left = builder.sub(builder.mul(vectors, integer(lanes)), unit)
+        width = least(builder, left, integer(2 * lanes))
+        with loop(builder, 0, width, lanes) as j:
+            own = builder.add(unit, j)
+            mask = v.mask_below(builder.sub(units, own))
+            target = given.at("target", builder.add(builder.mul(unit, depth), j))
+            with loop(builder, 0, depth) as d:
+                source = given.at("source", builder.add(builder.mul(d, units), own))
+                v.store(v.load(source, mask), offset(builder, target, builder.mul(d, width)))
+    builder.ret_void()
