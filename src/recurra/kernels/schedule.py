@@ -7,6 +7,7 @@ rows in turn, so that each gets as much.
 """
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -50,6 +51,25 @@ class Schedule:
     def state_rows(self) -> int:
         return self.rows + self.batch
 
+    def tables_for(self, *, keeps_all: bool) -> Tensor:
+        """(groups, time, 6): `tables`, and where the states but the first lie.
+
+        Args:
+            keeps_all: they are kept for every step, as the first is; else for two in turn.
+        """
+        return self._tables_of_all if keeps_all else self._tables_of_two
+
+    @cached_property
+    def _tables_of_all(self) -> Tensor:
+        return torch.cat([self.tables, self.tables[:, :, 2:]], dim=-1).contiguous()
+
+    @cached_property
+    def _tables_of_two(self) -> Tensor:
+        steps = torch.arange(self.time).unsqueeze(0)
+        first = self.first_rows.unsqueeze(1)
+        turns = [(steps + 1) % 2 * self.batch + first, steps % 2 * self.batch + first]
+        return torch.cat([self.tables, torch.stack(turns, dim=-1)], dim=-1).contiguous()
+
     @property
     def is_ragged(self) -> bool:
         return self.index is not None
@@ -71,6 +91,7 @@ def make_schedule(
     return _ragged(time, batch, lengths.to("cpu", torch.int64), groups, is_reverse)
 
 
+@lru_cache(maxsize=256)
 def _full(time: int, batch: int, groups: int, is_reverse: bool) -> Schedule:
     bounds = [batch * g // groups for g in range(groups + 1)]
     first = torch.tensor(bounds[:-1])

@@ -9,6 +9,7 @@ from torch import Tensor
 from recurra.kernels.cpu.code import backward_code
 from recurra.kernels.cpu.products import linear, pack_turned, sum_of_products
 from recurra.kernels.cpu.scan import Scan, call, gather_batch, gather_rows, place
+from recurra.kernels.cpu.scratch import scratch
 from recurra.kernels.schedule import previous_rows
 from recurra.reference import Parameters
 
@@ -54,8 +55,8 @@ def scan_backward(
     plan, schedule = run.plan, run.schedule
     widths = [run.padded(run.state_size(k)) for k in range(len(run.cell.states))]
     back = _Back(
-        grad_gates=x.new_empty(schedule.rows, plan.gradient_blocks * run.hidden),
-        grad_inner=x.new_empty(schedule.rows, run.output if run.cell.output else 0),
+        grad_gates=scratch("grad_gates", schedule.rows, plan.gradient_blocks * run.hidden),
+        grad_inner=scratch("grad_inner", schedule.rows, run.output if run.cell.output else 0),
         grad_vectors=x.new_zeros(run.threads, len(run.cell.vectors) * run.padded(run.hidden)),
         carry=[x.new_zeros(schedule.batch, width) for width in widths],
     )
@@ -105,11 +106,15 @@ def _backward_weights(run: Scan, parameters: Parameters) -> dict[str, Tensor]:
     if parameters.weight_hh is not None:
         blocks = parameters.weight_hh.view(gates, run.hidden, run.output)
         ordered = _ordered(blocks, plan.hidden_order)
-        weights["early_back"] = pack_turned(ordered[:early].reshape(-1, run.output), run.host)
+        weights["early_back"] = pack_turned(
+            ordered[:early].reshape(-1, run.output), run.host, "early"
+        )
         if cell.late_gates:
-            weights["late_back"] = pack_turned(ordered[early:].reshape(-1, run.output), run.host)
+            weights["late_back"] = pack_turned(
+                ordered[early:].reshape(-1, run.output), run.host, "late"
+            )
     if parameters.weight_hr is not None:
-        weights["output_back"] = pack_turned(parameters.weight_hr, run.host)
+        weights["output_back"] = pack_turned(parameters.weight_hr, run.host, "output")
     return weights
 
 

@@ -15,6 +15,7 @@ from recurra.kernels.cpu.products_code import (
     build_products,
     scratch_size,
 )
+from recurra.kernels.cpu.scratch import scratch
 from recurra.kernels.cpu.threads import openmp, run_parallel, thread_limit
 
 # Below so many multiplications, or numbers to pack, a second thread costs more than it does.
@@ -41,37 +42,39 @@ def sum_of_products(left: Tensor, right: Tensor, host: Host) -> tuple[Tensor, Te
         return result.zero_(), left.sum(0)
     threads = thread_limit() if rows * m * n >= LEAST_PRODUCT else 1
     size = scratch_size(host, n)
-    scratch = left.new_empty(threads * size)
+    panels = scratch("panels", threads * size)
     known = {"rows": rows, "m": m, "n": n, "a": left.data_ptr(), "a_row": left.stride(0)}
     known |= {"b": right.data_ptr(), "b_row": right.stride(0), "c": result.data_ptr(), "c_row": n}
-    known |= {"sums": sums.data_ptr(), "scratch": scratch.data_ptr(), "scratch_thread": size}
+    known |= {"sums": sums.data_ptr(), "scratch": panels.data_ptr(), "scratch_thread": size}
     _run(_code(host), "sum_of_products", SUM_ARGUMENTS, known, threads)
     return result, sums
 
 
-def pack(blocks: Tensor, host: Host) -> Tensor:
-    """Weights (blocks, units, depth) as tiles read them.
+def pack(blocks: Tensor, host: Host, name: str) -> Tensor:
+    """Weights (blocks, units, depth) as tiles read them, in the scratch of this name.
 
     Pair after pair of vectors of units, for each block, for each number of the depth, the pair's
     units; the last vector, if it is alone, behind, in the same way. Missing units are zero.
     """
     count, units, depth = blocks.shape
-    return _packed("pack_units", blocks.contiguous(), (count, units, depth), host)
+    return _packed("pack_units", blocks.contiguous(), (count, units, depth), host, name)
 
 
-def pack_turned(rows: Tensor, host: Host) -> Tensor:
-    """One block from (depth, units), for the product the other way."""
+def pack_turned(rows: Tensor, host: Host, name: str) -> Tensor:
+    """One block from (depth, units), for the product the other way; see `pack`."""
     depth, units = rows.shape
-    return _packed("pack_turned", rows.contiguous(), (1, units, depth), host)
+    return _packed("pack_turned", rows.contiguous(), (1, units, depth), host, name)
 
 
-def _packed(name: str, source: Tensor, shape: tuple[int, int, int], host: Host) -> Tensor:
+def _packed(
+    function: str, source: Tensor, shape: tuple[int, int, int], host: Host, name: str
+) -> Tensor:
     count, units, depth = shape
-    target = source.new_empty(count * -(-units // host.lanes) * host.lanes * depth)
+    target = scratch(f"packed {name}", count * -(-units // host.lanes) * host.lanes * depth)
     threads = thread_limit() if target.numel() >= LEAST_PACK else 1
     known = {"source": source.data_ptr(), "target": target.data_ptr()}
     known |= {"blocks": count, "units": units, "depth": depth}
-    _run(_code(host), name, PACK_ARGUMENTS, known, threads)
+    _run(_code(host), function, PACK_ARGUMENTS, known, threads)
     return target
 
 

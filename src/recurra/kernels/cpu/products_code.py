@@ -18,6 +18,7 @@ from recurra.kernels.cpu.vector import F32, I64, POINTER, Vectors, integer, offs
 DEPTH = 256
 PANEL_VECTORS = 2
 UNROLL = 4
+CHUNK = 64  # of the depth, so that what is written to stays in the nearest cache
 SUM_ARGUMENTS = (
     "rows", "m", "n", "a", "a_row", "b", "b_row", "c", "c_row", "sums", "scratch",
     "scratch_thread", "thread_number", "thread_count",
@@ -219,18 +220,21 @@ def _pack_units(function: ir.Function, host: Host) -> None:
         left = builder.sub(builder.mul(vectors, integer(lanes)), unit)
         width = least(builder, left, integer(2 * lanes))
         before = builder.mul(builder.mul(unit, blocks), depth)
-        with loop(builder, 0, blocks) as block, loop(builder, 0, width) as u:
-            own = builder.add(unit, u)
-            is_unit = builder.icmp_signed("<", own, units)
-            source_unit = builder.select(is_unit, own, integer(0))
-            row = builder.add(builder.mul(block, units), source_unit)
-            source = given.at("source", builder.mul(row, depth))
+        with loop(builder, 0, blocks) as block:
             skipped = builder.mul(builder.mul(block, depth), width)
-            target = given.at("target", builder.add(builder.add(before, skipped), u))
-            with loop(builder, 0, depth) as d:
-                value = builder.load(offset(builder, source, d), typ=F32, align=4)
-                value = builder.select(is_unit, value, ir.Constant(F32, 0.0))
-                builder.store(value, offset(builder, target, builder.mul(d, width)), align=4)
+            target = given.at("target", builder.add(before, skipped))
+            with loop(builder, 0, depth, CHUNK) as start, loop(builder, 0, width) as u:
+                stop = least(builder, builder.add(start, integer(CHUNK)), depth)
+                own = builder.add(unit, u)
+                is_unit = builder.icmp_signed("<", own, units)
+                row = builder.add(builder.mul(block, units), own)
+                row = builder.select(is_unit, row, integer(0))
+                source = given.at("source", builder.mul(row, depth))
+                to = offset(builder, target, u)
+                with loop(builder, start, stop) as d:
+                    value = builder.load(offset(builder, source, d), typ=F32, align=4)
+                    value = builder.select(is_unit, value, ir.Constant(F32, 0.0))
+                    builder.store(value, offset(builder, to, builder.mul(d, width)), align=4)
     builder.ret_void()
 
 

@@ -175,6 +175,8 @@ def _input_bias(plan: Plan, parameters: Parameters) -> Tensor | None:
     if bias is None or other is None or not plan.folded:
         return bias
     gates = len(plan.cell.gates)
+    if len(plan.folded) == gates:
+        return bias + other
     total = bias.clone().view(gates, -1)
     for k in plan.folded:
         total[k] += other.view(gates, -1)[k]
@@ -242,18 +244,18 @@ def _forward_weights(run: Scan, parameters: Parameters) -> dict[str, Tensor]:
     weights = {}
     if parameters.weight_hh is not None:
         blocks = parameters.weight_hh.view(gates, run.hidden, run.output)
-        weights["early"] = pack(blocks[:early], run.host)
+        weights["early"] = pack(blocks[:early], run.host, "early")
         if run.cell.late_gates:
-            weights["late"] = pack(blocks[early:], run.host)
+            weights["late"] = pack(blocks[early:], run.host, "late")
     if parameters.weight_hr is not None:
-        weights["output"] = pack(parameters.weight_hr.unsqueeze(0), run.host)
+        weights["output"] = pack(parameters.weight_hr.unsqueeze(0), run.host, "output")
     return weights
 
 
 def call(run: Scan, code: Code, weights: Mapping[str, Tensor], more: Mapping[str, int]) -> None:
     """Run one pass on the scan's buffers."""
     schedule = run.schedule
-    tables = _tables(run)
+    schedule_tables = schedule.tables_for(keeps_all=run.keeps_sequence(1))
     barriers = torch.zeros(run.threads, 8, dtype=torch.int64)
     size = run.padded(run.hidden) * code.scratch_blocks
     scratch = torch.empty(run.threads * size)
@@ -262,7 +264,7 @@ def call(run: Scan, code: Code, weights: Mapping[str, Tensor], more: Mapping[str
         "steps": schedule.time,
         "hidden": run.hidden,
         "output": run.output,
-        "tables": tables.data_ptr(),
+        "tables": schedule_tables.data_ptr(),
         "first_rows": schedule.first_rows.data_ptr(),
         "barriers": barriers.data_ptr(),
         "tiles": tile_table(run.host)[0].data_ptr(),
@@ -274,18 +276,6 @@ def call(run: Scan, code: Code, weights: Mapping[str, Tensor], more: Mapping[str
         **more,
     }
     code.call(arguments, schedule.groups, run.share)
-
-
-def _tables(run: Scan) -> Tensor:
-    """The schedule's tables, and the rows of the states but the first."""
-    schedule = run.schedule
-    others = schedule.tables[:, :, 2:]
-    if not run.keeps_sequence(1):
-        steps = torch.arange(schedule.time).unsqueeze(0)
-        first = schedule.first_rows.unsqueeze(1)
-        turns = [(steps + 1) % 2 * schedule.batch + first, steps % 2 * schedule.batch + first]
-        others = torch.stack(turns, dim=-1)
-    return torch.cat([schedule.tables, others], dim=-1).contiguous()
 
 
 def _buffer_arguments(run: Scan) -> dict[str, int]:

@@ -7,7 +7,6 @@ then there is no answer, and the caller takes a slower way.
 """
 
 import ctypes
-import threading
 from functools import cache
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from torch import Tensor
 from recurra.kernels.cpu.compiler import MachineCode, compile_cached
 from recurra.kernels.cpu.host import Host, find_host
 from recurra.kernels.cpu.products import linear
+from recurra.kernels.cpu.scratch import scratch
 from recurra.kernels.cpu.softmax_code import ARGUMENTS, block_words, build_softmax, panel_rows
 from recurra.kernels.cpu.threads import openmp, run_parallel, thread_limit
 
@@ -105,7 +105,7 @@ class _Work:
         self.threads = thread_limit()
         self.code = _code(host, self.size)
         block = block_words(host)
-        self.e = _scratch(panels * -(-words // block) * block * self.width)
+        self.e = scratch("exponentials", panels * -(-words // block) * block * self.width)
         self.d_weight, self.d_bias = torch.empty_like(weight), torch.empty_like(bias)
 
     def exponentials(self, features: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,22 +148,6 @@ class _Work:
             run_parallel(entry, ctypes.addressof(values), self.threads)
         else:
             _Run(self.code.address(name))(ctypes.addressof(values), 0, 1)
-
-
-_kept = threading.local()
-
-
-def _scratch(count: int) -> Tensor:
-    """Memory for `count` float32 numbers, kept by each thread from call to call.
-
-    Asked for anew, it comes as pages that the system clears one by one, which takes a tenth of the
-    time of all the products.
-    """
-    memory: Tensor | None = getattr(_kept, "memory", None)
-    if memory is None or not count <= memory.numel() <= 4 * count:
-        _kept.memory = None  # the old is given back before the new is taken
-        _kept.memory = memory = torch.empty(count)
-    return memory[:count]
 
 
 @cache

@@ -1,0 +1,34 @@
+"""Memory that kernels work in, kept by each thread from call to call.
+
+Memory asked for anew comes as pages that the system clears one by one: for a weight that is packed
+this takes longer than the packing, for the products of a softmax a tenth of their time.
+"""
+
+import threading
+
+import torch
+from torch import Tensor
+
+# What is larger is not kept: its work takes long enough.
+MOST_NUMBERS = 32 << 20
+_kept = threading.local()
+
+
+def scratch(name: str, *shape: int) -> Tensor:
+    """Memory for float32 numbers of any value, used until the next call with this name.
+
+    Args:
+        name: of the use; two tensors that are in use at once need two names.
+        shape: of the tensor.
+    """
+    count = 1
+    for size in shape:
+        count *= size
+    if count > MOST_NUMBERS:
+        return torch.empty(shape)
+    memory: dict[str, Tensor] = _kept.__dict__
+    found = memory.get(name)
+    if found is None or not count <= found.numel() <= max(8 * count, 1 << 16):
+        memory.pop(name, None)  # the old is given back before the new is taken
+        memory[name] = found = torch.empty(count)
+    return found[:count].view(shape)
