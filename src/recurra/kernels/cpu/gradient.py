@@ -106,13 +106,10 @@ def _backward_weights(run: Scan, parameters: Parameters) -> dict[str, Tensor]:
     if parameters.weight_hh is not None:
         blocks = parameters.weight_hh.view(gates, run.hidden, run.output)
         ordered = _ordered(blocks, plan.hidden_order)
-        weights["early_back"] = pack_turned(
-            ordered[:early].reshape(-1, run.output), run.host, "early"
-        )
+        first, others = (part.reshape(-1, run.output) for part in ordered.tensor_split([early]))
+        weights["early_back"] = pack_turned(first, run.host, "early")
         if cell.late_gates:
-            weights["late_back"] = pack_turned(
-                ordered[early:].reshape(-1, run.output), run.host, "late"
-            )
+            weights["late_back"] = pack_turned(others, run.host, "late")
     if parameters.weight_hr is not None:
         weights["output_back"] = pack_turned(parameters.weight_hr, run.host, "output")
     return weights
