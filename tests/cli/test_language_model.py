@@ -365,8 +365,13 @@ def test_doctor_checks_every_cell():
 
 
 def test_bench_measures_beside_torch():
-    result = recurra("bench", "step", "--cells", "gru", "--seconds", "0.05", "--json")
-    (row,) = json.loads(result.stdout)["rows"]
-    assert row["rival"] == "nn.GRU"
-    assert row["ratio"] == pytest.approx(row["torch_ms"] / row["ours_ms"])
+    result = recurra("bench", "step", "--cells", "gru", "--seconds", "0.02", "--json")
+    rows = json.loads(result.stdout)
+    assert [(row["shape"][0], row["pass"]) for row in rows[:2]] == [(1, "step"), (200, "sequence")]
+    for row in rows:
+        assert row["backend"] == "cpu"
+        assert row["peer"] == "nn.GRU"
+        assert row["ratio"] == pytest.approx(row["peer_ms"] / row["ours_ms"])
+        assert 0 < row["gflops"] < 2 * row["roof_gflops"]
+    assert "has peers for" in refused("bench", "step", "--cells", "mingru")
     assert "expected one of" in refused("bench", "everything")

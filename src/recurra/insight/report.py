@@ -205,16 +205,19 @@ def _sparsity(metrics: Mapping[str, Any]) -> list[str]:
     unseen = {int(row["order"]): row["unseen_share"] for row in sparsity}
     own = metrics["parameters"]
     head = "<tr><th class=number>n</th><th class=number>n-grams stored</th><th class=number>" + (
-        "bytes</th><th class=number>never seen in training</th></tr>"
+        "bytes</th><th class=number>never seen in training</th>"
+        "<th class=number>predicted at this depth</th></tr>"
     )
     rows = "".join(
         f"<tr><td class=number>{row['order']}</td><td class=number>{row['ngrams']:,}</td>"
         f"<td class=number>{row['bytes']:,}</td>"
-        f"<td class=number>{row['unseen_share']:.1%}</td></tr>"
+        f"<td class=number>{row['unseen_share']:.1%}</td>"
+        f"<td class=number>{row['matched_share']:.1%}</td></tr>"
         for row in sparsity
     )
     note = (
-        "A table of n-grams grows with the text and still misses most of what comes; "
+        "A table of n-grams grows with the text and still misses most of what comes, so that most "
+        "words are predicted from fewer words before them than the model's order allows; "
         f"{metrics['description']} has {own:,} parameters whatever the length of the text."
     )
     return [

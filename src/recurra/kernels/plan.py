@@ -13,7 +13,8 @@ Where values live (`Place.buffer`); a block is `hidden` (or `output`) numbers of
     previous{k}  state k before the step            state{k}  after it
     operand      what R multiplies, where that is not simply previous0
     late_operand the same for the late gates        inner     states[0] before the output product
-    vectors, bias_hidden, bias_output, mask, zoneout{k}
+    x            what W multiplies, in a single step of a stream
+    vectors, bias_input, bias_hidden, bias_output, mask, zoneout{k}
     grad_gates   gradients of from_input and from_hidden; a folded gate has one for both
     grad_inner   gradient of what the output product gave
     grad_vectors gradients of the vectors, summed over rows and steps
@@ -42,6 +43,7 @@ class Options:
     has_reset: bool = False
     all_states: bool = False
     needs_gradient: bool = False
+    is_step: bool = False  # one step of a stream: the input's product is part of it
 
 
 @dataclass(frozen=True)
@@ -428,7 +430,7 @@ class _Planner:
 
     def _known_forward(self) -> Known:
         graph, cell = self.graph, self.cell
-        known: Known = {graph.input(f"x{k}"): (Place("gates", k),) for k in range(self.gates)}
+        known: Known = {graph.input(f"x{k}"): self._input_places(k) for k in range(self.gates)}
         known |= {graph.input(f"v{k}"): (Place("vectors", k),) for k in range(len(cell.vectors))}
         for k in range(len(cell.states)):
             known[graph.input(f"s{k}")] = (Place(f"previous{k}"),)
@@ -437,11 +439,15 @@ class _Planner:
         known[graph.input("p")] = (Place("tile"), Place("bias_output"))
         return known
 
+    def _input_places(self, k: int) -> Places:
+        return (Place("gates", k), *((Place("bias_input", k),) if self.options.is_step else ()))
+
     def _from_tile(self, gates: Iterable[int]) -> Known:
         """from_hidden as the product left it; a folded gate's bias came in with the input's."""
         found: Known = {}
         for i, k in enumerate(gates):
-            bias = () if k in self.folded else (Place("bias_hidden", k),)
+            has_bias = k not in self.folded or self.options.is_step
+            bias = (Place("bias_hidden", k),) if has_bias else ()
             found[self.graph.input(f"r{k}")] = (Place("tile", i), *bias)
         return found
 
@@ -449,6 +455,9 @@ class _Planner:
         phases: list[Phase] = []
         known, unit = self._known_forward(), self.state_unit
         operand = "previous0"
+        if self.options.is_step:
+            width = (self.gates, "hidden")
+            phases.append(Product("x", 0, (1, "input"), "input", "gates", width))
         if self.cell.recurrent and (self.options.has_mask or self.options.has_reset):
             operand = "operand"
             phases.append(self._prepare(known))

@@ -1,7 +1,7 @@
 """A cell's compiled kernels: plan, machine code, and the call with named arguments."""
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -37,7 +37,7 @@ class Code:
     scratch_blocks: int
     lanes: int
     machine: MachineCode
-    run_address: int
+    run: Callable[[int, int], None]  # (arguments, thread)
     enter_address: int
 
     def call(self, arguments: Mapping[str, int], groups: int, share: int) -> None:
@@ -59,7 +59,7 @@ class Code:
                 return
         values[self.layout.index("share")] = 1
         for group in range(groups):
-            _Run(self.run_address)(address, group)
+            self.run(address, group)
 
 
 @cache
@@ -86,7 +86,7 @@ def _code(plan: Plan, host: Host, *, is_forward: bool) -> Code:
         scratch_blocks=scratch_blocks(plan, phases),
         lanes=host.lanes,
         machine=machine,
-        run_address=machine.address("run"),
+        run=_Run(machine.address("run")),
         enter_address=machine.address("enter"),
     )
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from recurra.kernels.cpu.flow import Code, ask, loop
+from recurra.kernels.cpu.dots import dot_products
+from recurra.kernels.cpu.flow import Code, ask, least, loop
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.pointwise import Passes, RowEmitter
 from recurra.kernels.cpu.tiles import MAX_VECTORS, max_rows, tile_type
@@ -29,7 +30,7 @@ SPINS_BEFORE_YIELD = 2000
 
 # How the row of a buffer is found. Whatever is not here is kept per step: "row".
 PER_BATCH_ROW = ("tile", "carry", "mask")
-PER_UNIT = ("vectors", "bias_hidden", "bias_output")
+PER_UNIT = ("vectors", "bias_input", "bias_hidden", "bias_output")
 SCRATCH_WITHOUT_GRADIENT = ("operand", "late_operand", "inner", "saved")
 
 
@@ -57,6 +58,7 @@ def make_layout(plan: Plan, phases: tuple[Phase, ...]) -> Layout:
     names = ["steps", "share", "hidden", "output", "tables", "first_rows", "barriers", "tiles"]
     names += ["thread_number", "thread_count", "threads", "refused", "give_way"]
     names += ["scratch", "scratch_thread", "resets"]
+    names += ["input"] if plan.options.is_step else []
     for buffer in _buffers(phases):
         names += [f"{buffer}.at", f"{buffer}.row", f"{buffer}.block"]
         names += [f"{buffer}.batch"] if split_name(buffer)[0] == "zoneout" else []
@@ -126,6 +128,7 @@ def _build_entry(module: ir.Module, run: ir.Function, layout: Layout) -> None:
 class _Driver:
     def __init__(self, function: ir.Function, plan: Plan, host: Host, is_forward: bool) -> None:
         self.plan, self.host, self.is_forward = plan, host, is_forward
+        self.module = function.module
         self.phases = plan.forward if is_forward else plan.backward
         self.layout = make_layout(plan, self.phases)
         self.arguments, self.thread = function.args
@@ -273,6 +276,30 @@ class _Driver:
         return builder.icmp_unsigned("!=", builder.load(slot, typ=I8), ir.Constant(I8, 0))
 
     def _product(self, phase: Product) -> None:
+        if self.plan.options.is_step:
+            self._product_of_plain_weights(phase)
+        else:
+            self._product_of_packed_weights(phase)
+
+    def _product_of_plain_weights(self, phase: Product) -> None:
+        """Row by row of the weight as it lies: for one step, packing would take longer."""
+        builder, (blocks, unit) = self.builder, phase.width
+        units, lanes = self.number(unit), integer(self.host.lanes)
+        depth = builder.mul(integer(phase.depth[0]), self.number(phase.depth[1]))
+        first, stop = (builder.mul(bound, lanes) for bound in self.ranges[unit])
+        count = builder.sub(least(builder, stop, units), first)
+        weight, dots = self.pointer(f"weight.{phase.weight}"), dot_products(self.module, self.host)
+        lda, ldc = self.number(f"{phase.operand}.row"), self.number(f"{phase.result}.row")
+        a, c = self._row_address_plain(phase.operand), self._row_address_plain(phase.result)
+        with loop(builder, 0, self.at_step["count"]) as r, loop(builder, 0, blocks) as block:
+            row = builder.add(builder.mul(block, units), first)
+            shift = builder.add(builder.mul(block, self.number(f"{phase.result}.block")), first)
+            at = offset(builder, c, builder.add(builder.mul(r, ldc), shift))
+            from_ = offset(builder, a, builder.mul(r, lda))
+            rows = offset(builder, weight, builder.mul(row, depth))
+            builder.call(dots, [from_, rows, depth, at, count])
+
+    def _product_of_packed_weights(self, phase: Product) -> None:
         builder, lanes = self.builder, self.host.lanes
         blocks, unit = phase.width
         depth = builder.mul(integer(phase.depth[0]), self.number(phase.depth[1]))

@@ -13,6 +13,7 @@ from recurra.cells import Cell
 from recurra.kernels.cpu.gradient import scan_backward
 from recurra.kernels.cpu.host import Host, find_host
 from recurra.kernels.cpu.scan import options_for, scan_forward
+from recurra.kernels.cpu.streaming import MOST_ROWS, step_forward
 from recurra.reference import Controls, Parameters, Tensors, scan
 
 
@@ -44,9 +45,17 @@ def scan_with_gradient(
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         results = _Scan.apply(setup, *tensors)  # type: ignore[no-untyped-call]
         return results[:count], results[count:]
+    if x.shape[0] == 1 and x.shape[1] <= MOST_ROWS and _is_plain(controls):
+        last = step_forward(cell, x[0], state, parameters, setup.host)
+        return tuple(s.unsqueeze(0) for s in last[:count]), last
     options = options_for(cell, controls, all_states=all_states, needs_gradient=False)
     sequences, last, _ = scan_forward(cell, x, state, parameters, controls, options, setup.host)
     return sequences, last
+
+
+def _is_plain(controls: Controls) -> bool:
+    has_none = controls.lengths is controls.reset is controls.hidden_mask is None
+    return has_none and all(z is None for z in controls.zoneout)
 
 
 def _unpack(setup: Setup, tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensors, Parameters]:

@@ -20,8 +20,10 @@ from recurra.kernels.plan import Options, Plan
 from recurra.kernels.schedule import Schedule, make_schedule
 from recurra.reference import Controls, Parameters, Tensors
 
-# With more bytes of R than this, threads share its units instead of the batch's rows.
-SHARED_CACHE_BYTES = 400_000
+# With more bytes of R than this, threads share its units instead of the batch's rows. Up to there
+# both take the same time on an idle machine; on a busy one, rows of their own keep threads from
+# waiting for each other at every step.
+SHARED_CACHE_BYTES = 2_000_000
 
 
 class Block(NamedTuple):

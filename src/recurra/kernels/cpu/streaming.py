@@ -1,0 +1,141 @@
+"""One step of a stream: a cell's step and both products in one call, weights read as they lie.
+
+What a call needs besides its tensors (layout, scratch, tables) is made once for each cell and size
+and kept by each thread, because at batch 1 the work itself takes microseconds.
+"""
+
+import ctypes
+import threading
+
+import torch
+from torch import Tensor
+
+from recurra.cells import Cell
+from recurra.kernels.cpu.code import Code, forward_code, system_arguments
+from recurra.kernels.cpu.host import Host
+from recurra.kernels.cpu.threads import run_parallel, thread_limit
+from recurra.kernels.plan import Options
+from recurra.reference import Parameters, Tensors
+
+# Rows beyond which packing the weights for register-blocked products pays off.
+MOST_ROWS = 4
+# Below so many weights, a second thread costs more than it does.
+LEAST_WEIGHTS = 40_000
+_kept = threading.local()
+
+
+def step_forward(
+    cell: Cell, x: Tensor, state: Tensors, parameters: Parameters, host: Host
+) -> Tensors:
+    """The states after one step, without gradients.
+
+    Args:
+        cell: without zoneout or masks.
+        x: (batch, input), float32 on the CPU, contiguous, as all others.
+        state: (batch, size) each.
+        parameters: of the layer.
+        host: the processor.
+    """
+    x, state = x.contiguous(), tuple(s.contiguous() for s in state)
+    parameters = _contiguous(parameters)
+    batch, inputs = x.shape
+    hidden, output = len(parameters.weight_ih) // len(cell.gates), state[0].shape[1]
+    key = (cell, batch, inputs, hidden, output, thread_limit(), host)
+    steppers: dict[object, _Stepper] = _kept.__dict__.setdefault("steppers", {})
+    stepper = steppers.get(key)
+    if stepper is None:
+        stepper = steppers[key] = _Stepper(cell, batch, inputs, hidden, output, host)
+    return stepper(x, state, parameters)
+
+
+class _Stepper:
+    def __init__(
+        self, cell: Cell, batch: int, inputs: int, hidden: int, output: int, host: Host
+    ) -> None:
+        self.cell, self.host = cell, host
+        options = Options((False,) * len(cell.states), is_step=True)
+        self.code: Code = forward_code(cell, options, host)
+        self.sizes = [output] + [hidden] * (len(cell.states) - 1)
+        gates, widest = len(cell.gates), -(-max(hidden, output) // host.lanes) * host.lanes
+        weights = gates * hidden * (inputs + output)
+        self.threads = thread_limit() if weights >= LEAST_WEIGHTS else 1
+        self.late = 4 * (gates - len(cell.late_gates)) * hidden * output
+        self.buffers = {
+            "gates": torch.empty(batch, gates * hidden),
+            "tile": torch.empty(batch, gates * widest),
+            "late_operand": torch.empty(batch, hidden),
+            "inner": torch.empty(batch, hidden),
+            "saved": torch.empty(batch, gates * hidden),
+            "vectors": torch.empty(1, len(cell.vectors) * hidden),
+        }
+        self.no_bias = torch.zeros(max(gates * hidden, output))
+        self.tables = torch.tensor([[[batch, 0, 0, 0, 0, 0]]])
+        self.first_rows, self.barriers = torch.zeros(1, dtype=torch.int64), torch.zeros(8).long()
+        scratch_row = -(-hidden // host.lanes) * host.lanes * self.code.scratch_blocks
+        self.scratch = torch.empty(self.threads * scratch_row)
+        rows = {"gates": (gates * hidden, hidden), "tile": (gates * widest, widest)}
+        rows |= {"saved": (gates * hidden, hidden), "vectors": (0, hidden)}
+        rows |= {name: (hidden, 0) for name in ("late_operand", "inner")}
+        rows |= {"x": (inputs, 0), "bias_output": (0, output)}
+        rows |= {name: (0, hidden) for name in ("bias_input", "bias_hidden")}
+        for k, size in enumerate(self.sizes):
+            rows |= {f"state{k}": (size, 0), f"previous{k}": (size, 0)}
+        known = {**system_arguments(), "steps": 1, "share": self.threads, "threads": self.threads}
+        known |= {"hidden": hidden, "output": output, "input": inputs}
+        known |= {"tables": self.tables.data_ptr(), "first_rows": self.first_rows.data_ptr()}
+        known |= {"barriers": self.barriers.data_ptr(), "scratch": self.scratch.data_ptr()}
+        known |= {"scratch_thread": scratch_row}
+        known |= {f"{name}.at": buffer.data_ptr() for name, buffer in self.buffers.items()}
+        known |= {f"{name}.row": row for name, (row, _) in rows.items()}
+        known |= {f"{name}.block": block for name, (_, block) in rows.items()}
+        names = self.code.layout.names
+        self.values = (ctypes.c_int64 * len(names))(*(known.get(name, 0) for name in names))
+        self.index = {name: i for i, name in enumerate(names)}
+        self.address = ctypes.addressof(self.values)
+
+    def __call__(self, x: Tensor, state: Tensors, parameters: Parameters) -> Tensors:
+        values, index, no_bias = self.values, self.index, self.no_bias.data_ptr()
+        if self.cell.vectors:
+            torch.cat(parameters.vectors, out=self.buffers["vectors"].view(-1))
+        new = tuple(s.new_empty(s.shape) for s in state)
+        values[index["x.at"]] = x.data_ptr()
+        values[index["weight.input"]] = parameters.weight_ih.data_ptr()
+        values[index["bias_input.at"]] = _address(parameters.bias_ih, no_bias)
+        if parameters.weight_hh is not None:
+            weight = parameters.weight_hh.data_ptr()
+            values[index["weight.early"]] = weight
+            values[index["bias_hidden.at"]] = _address(parameters.bias_hh, no_bias)
+            if self.cell.late_gates:
+                values[index["weight.late"]] = weight + self.late
+        if parameters.weight_hr is not None:
+            values[index["weight.output"]] = parameters.weight_hr.data_ptr()
+            values[index["bias_output.at"]] = _address(parameters.bias_hr, no_bias)
+        for k, (old, fresh) in enumerate(zip(state, new, strict=True)):
+            if f"previous{k}.at" in index:
+                values[index[f"previous{k}.at"]] = old.data_ptr()
+            values[index[f"state{k}.at"]] = fresh.data_ptr()
+        self._run()
+        return new
+
+    def _run(self) -> None:
+        if self.threads > 1:
+            self.barriers.zero_()
+            self.values[self.index["refused"]] = 0
+            self.values[self.index["share"]] = self.threads
+            run_parallel(self.code.enter_address, self.address, self.threads)
+            if not self.values[self.index["refused"]]:
+                return
+        self.values[self.index["share"]] = 1
+        self.code.run(self.address, 0)
+
+
+def _contiguous(parameters: Parameters) -> Parameters:
+    """The same; a weight that is not contiguous, of which the layers have none, copied."""
+    if all(p is None or p.is_contiguous() for p in parameters[:6]):
+        return parameters
+    six = (p if p is None else p.contiguous() for p in parameters[:6])
+    return Parameters._make((*six, parameters.vectors))
+
+
+def _address(bias: Tensor | None, otherwise: int) -> int:
+    return otherwise if bias is None else bias.data_ptr()
