@@ -87,7 +87,7 @@ def _ceiling(builder: ir.IRBuilder, a: ir.Value, b: int) -> ir.Value:
 
 
 def _sum_of_products(function: ir.Function, host: Host) -> None:
-    tile = _tile(function.module, host)
+    wide, narrow = (_tile(function.module, host, vectors) for vectors in (PANEL_VECTORS, 1))
     given = _Arguments(function, SUM_ARGUMENTS)
     builder, columns, width = given.builder, tile_columns(host), panel_columns(host)
     panels = _ceiling(builder, given["n"], width)
@@ -109,7 +109,13 @@ def _sum_of_products(function: ir.Function, host: Host) -> None:
                 c = given.at("c", builder.add(builder.mul(column, given["c_row"]), at))
                 left = builder.sub(given["n"], at)
                 b = offset(builder, own, builder.mul(p, panel_size))
-                builder.call(tile, [a_tile, b, count, c, given["c_row"], start, rows_left, left])
+                numbers = [a_tile, b, count, c, given["c_row"], start, rows_left, left]
+                is_narrow = builder.icmp_signed("<=", left, integer(host.lanes))
+                with builder.if_else(is_narrow) as (then, otherwise):
+                    with then:
+                        builder.call(narrow, numbers)
+                    with otherwise:
+                        builder.call(wide, numbers)
     builder.ret_void()
 
 
@@ -158,22 +164,25 @@ def _copy_tile(
         v.store(v.add(builder.load(slot, typ=v.type), v.load(place, mask)), place, mask)
 
 
-def _tile(module: ir.Module, host: Host) -> ir.Function:
-    """(a, b, depth, c, c_row, adds, rows, columns): a tile × panel product, added if adds ≠ 0."""
+def _tile(module: ir.Module, host: Host, vectors: int) -> ir.Function:
+    """(a, b, depth, c, c_row, adds, rows, columns): a tile × panel product, added if adds ≠ 0.
+
+    Of the panel's vectors, only the first ones are used.
+    """
     kinds = [POINTER, POINTER, I64, POINTER, I64, I64, I64, I64]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), "tile")
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), f"tile_{vectors}")
     function.linkage = "internal"
     function.attributes.add("noinline")
     a, b, depth, c, c_row, adds, rows_left, columns_left = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     v, rows, lanes = Vectors(builder, host), tile_columns(host), host.lanes
-    sums = [[builder.alloca(v.type) for _ in range(PANEL_VECTORS)] for _ in range(rows)]
+    sums = [[builder.alloca(v.type) for _ in range(vectors)] for _ in range(rows)]
     for slot in (slot for row in sums for slot in row):
         builder.store(v.constant(0.0), slot)
 
     def step(k: ir.Value) -> None:
         at = offset(builder, b, builder.mul(k, integer(panel_columns(host))))
-        panel = [v.load(offset(builder, at, integer(j * lanes))) for j in range(PANEL_VECTORS)]
+        panel = [v.load(offset(builder, at, integer(j * lanes))) for j in range(vectors)]
         numbers = offset(builder, a, builder.mul(k, integer(rows)))
         for i, row in enumerate(sums):
             number = builder.load(offset(builder, numbers, integer(i)), typ=F32, align=4)
@@ -187,9 +196,7 @@ def _tile(module: ir.Module, host: Host) -> ir.Function:
             step(builder.add(k, integer(u)))
     with loop(builder, whole, depth) as k:
         step(k)
-    masks = [
-        v.mask_below(builder.sub(columns_left, integer(j * lanes))) for j in range(PANEL_VECTORS)
-    ]
+    masks = [v.mask_below(builder.sub(columns_left, integer(j * lanes))) for j in range(vectors)]
     is_adding = builder.icmp_signed("!=", adds, integer(0))
     for i, row in enumerate(sums):
         with builder.if_then(builder.icmp_signed(">", rows_left, integer(i))):

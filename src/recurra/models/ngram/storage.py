@@ -24,7 +24,8 @@ def save(model: NGramModel, path: str | Path) -> None:
         "unknown_id": model.unknown_id,
         "sizes": model.sizes,
     }
-    metadata = {"format": _FORMAT, "model": json.dumps(facts, ensure_ascii=False)}
+    # One entry, since safetensors writes several in no certain order: equal models, equal bytes.
+    metadata = {_FORMAT: json.dumps(facts, ensure_ascii=False)}
     save_file({name: getattr(model, name) for name in _ARRAYS}, path, metadata)
 
 
@@ -39,9 +40,9 @@ def load(path: str | Path) -> NGramModel:
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != _FORMAT:
+            if _FORMAT not in metadata:
                 raise DataError(f"{path}: is not an n-gram model of recurra ({_FORMAT})")
             arrays = {name: np.ascontiguousarray(file.get_tensor(name)) for name in _ARRAYS}
-        return NGramModel(**{**json.loads(metadata["model"]), **arrays})
+        return NGramModel(**{**json.loads(metadata[_FORMAT]), **arrays})
     except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise DataError(f"{path}: cannot be read as an n-gram model: {error}") from error

@@ -1,0 +1,70 @@
+"""Generated products and packing, at every level that this processor has, against plain ones."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recurra.errors import ArgumentError
+from recurra.kernels.cpu.host import LEVELS, find_host
+from recurra.kernels.cpu.products import pack, pack_turned, sum_of_products
+
+
+def _possible(level: str) -> bool:
+    try:
+        find_host(level)
+    except ArgumentError:
+        return False
+    return True
+
+
+HOSTS = [find_host(level) for level in LEVELS if _possible(level)]
+
+
+@pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.level)
+@pytest.mark.parametrize(
+    ("rows", "m", "n"),
+    [(1, 1, 1), (13, 7, 5), (256, 12, 32), (257, 25, 33), (600, 64, 48), (31, 100, 17)],
+)
+def test_sums_of_products_equal_those_in_float64(host, rows, m, n):
+    torch.manual_seed(rows + m + n)
+    left, right = torch.randn(rows, m + 3)[:, 1 : m + 1], torch.randn(rows, n + 2)[:, 2:]
+    product, sums = sum_of_products(left, right, host)
+    expected = left.double().t() @ right.double()
+    scale = (left.double().abs().t() @ right.double().abs()).clamp_min(1)
+    assert ((product - expected).abs() / scale).max() < 1e-6
+    torch.testing.assert_close(sums, left.sum(0), rtol=1e-5, atol=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 40), st.integers(1, 60), st.integers(1, 60))
+def test_sums_of_products_of_any_size(rows, m, n):
+    left, right = torch.randn(rows, m), torch.randn(rows, n)
+    product, sums = sum_of_products(left, right, find_host())
+    torch.testing.assert_close(product, left.t() @ right, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(sums, left.sum(0), rtol=1e-4, atol=1e-4)
+
+
+def _packed(blocks: torch.Tensor, lanes: int) -> torch.Tensor:
+    """The order that `tiles` reads, number by number."""
+    count, units, depth = blocks.shape
+    vectors = -(-units // lanes)
+    numbers = []
+    for first in range(0, vectors, 2):
+        width = min(2, vectors - first) * lanes
+        for block in range(count):
+            for d in range(depth):
+                for unit in range(first * lanes, first * lanes + width):
+                    numbers.append(float(blocks[block, unit, d]) if unit < units else 0.0)
+    return torch.tensor(numbers)
+
+
+@pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.level)
+@pytest.mark.parametrize(
+    ("count", "units", "depth"), [(1, 1, 1), (3, 5, 7), (2, 16, 3), (1, 33, 70), (4, 40, 9)]
+)
+def test_weights_are_packed_as_tiles_read_them(host, count, units, depth):
+    blocks = torch.randn(count, units, depth)
+    assert torch.equal(pack(blocks, host, "test"), _packed(blocks, host.lanes))
+    turned = pack_turned(blocks[0].t(), host, "test")
+    assert torch.equal(turned, _packed(blocks[:1], host.lanes))
