@@ -62,7 +62,7 @@ def fit(
 ) -> Outcome:
     """Train a task; goes on from the folder's last checkpoint if it has one.
 
-    Writes `log.csv` and `checkpoints/`; leaves the model with its best weights (by the primary
+    Makes the folder if need be and writes `log.csv` and `checkpoints/`; leaves the model with its best weights (by the primary
     metric on valid) on the first rank, on the CPU and in evaluation mode. Equal arguments give
     equal bits on a CPU, with or without kills and resumes in between, as long as `max_minutes`
     does not cut the run short.
@@ -72,6 +72,7 @@ def fit(
         RunFolderError: a damaged checkpoint, or a disk that is full.
     """
     reporter = reporter or Reporter()
+    folder.mkdir(parents=True, exist_ok=True)
     total_steps = options.max_epochs * task.batches_per_epoch()
     with StopRequest() as stop, reporter.bar(title, task.unit) as bar, _quiet_lightning():
         course = Course(options, folder, bar, stop, total_steps)
