@@ -21,7 +21,7 @@ HIDDEN, BATCH, STEPS, EPOCHS = 128, 20, 35, 2
 
 
 def step(from_input, from_hidden, state):  # W x + b_ih and R h + b_hh, gate by gate; the states
-    h, c, m = state
+    _, c, m = state
     i, g, o = (x + r for x, r in zip(from_input, from_hidden, strict=True))
     c = (1 - i.sigmoid()) * c + i.sigmoid() * g.tanh()
     m = 0.9 * m + 0.1 * c  # a second, slower memory

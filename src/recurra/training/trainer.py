@@ -62,10 +62,10 @@ def fit(
 ) -> Outcome:
     """Train a task; goes on from the folder's last checkpoint if it has one.
 
-    Makes the folder if need be and writes `log.csv` and `checkpoints/`; leaves the model with its best weights (by the primary
-    metric on valid) on the first rank, on the CPU and in evaluation mode. Equal arguments give
-    equal bits on a CPU, with or without kills and resumes in between, as long as `max_minutes`
-    does not cut the run short.
+    Makes the folder if need be and writes `log.csv` and `checkpoints/`; leaves the model with its
+    best weights (by the primary metric on valid) on the first rank, on the CPU and in evaluation
+    mode. Equal arguments give equal bits on a CPU, with or without kills and resumes in between,
+    as long as `max_minutes` does not cut the run short.
 
     Raises:
         TrainingError: the loss is not finite; the last checkpoint is from before that.
