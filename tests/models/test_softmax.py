@@ -70,12 +70,30 @@ def test_generated_code_equals_the_plain_formula(features: int, chunk_rows: int 
         assert (a - b).norm() < 2e-6 * b.norm()
 
 
+@pytest.mark.parametrize("features", [5, 64])
+def test_generated_log_probabilities_equal_log_softmax(features: int) -> None:
+    rows, words = 71, 1009
+    x, w, b = torch.randn(rows, features), torch.randn(words, features), torch.randn(words)
+    targets = torch.randint(words, (rows,))
+    expected = functional.linear(x.double(), w.double(), b.double()).log_softmax(1)
+    expected = expected.gather(1, targets.unsqueeze(1)).squeeze(1)
+    got = generated.target_log_probabilities(x, w, b, targets)
+    torch.testing.assert_close(got.double(), expected, rtol=0, atol=1e-5)
+    targets[3] = IGNORED
+    expected[3] = 0.0
+    got = target_log_probabilities(x, w, b, targets)
+    torch.testing.assert_close(got.double(), expected, rtol=0, atol=1e-5)
+
+
 def test_generated_code_gives_way_when_a_sum_overflows() -> None:
     x, w = torch.zeros(32, 3), torch.zeros(1000, 3)
     x[:, 0], w[900, 0] = 1.0, 200.0  # 200 nats above the words that the shift is taken from
     targets = torch.zeros(32, dtype=torch.int64)
     share = torch.full((32,), 1 / 32)
     assert generated.softmax_gradients(x, w, None, targets, share, chunk_rows=32) is None
+    assert generated.target_log_probabilities(x, w, None, targets) is None
+    log_p = target_log_probabilities(x, w, None, targets)
+    assert torch.equal(log_p, functional.linear(x, w).log_softmax(1)[range(len(x)), targets])
     nats = linear_cross_entropy(x.requires_grad_(), w.requires_grad_(), None, targets)
     torch.testing.assert_close(nats.detach(), torch.tensor(200.0))
 

@@ -86,6 +86,11 @@ def target_log_probabilities(
     """
     _check(features, weight, bias, targets)
     features, weight, bias = _autocast(features, weight, bias)
+    if chunk_rows is None and generated.supports(features, weight):
+        indices = targets.clamp_min(0)
+        found = generated.target_log_probabilities(features, weight, bias, indices)
+        if found is not None:
+            return found.masked_fill_(targets == IGNORED, 0.0)
     log_p = features.new_empty(len(features), dtype=_accurate(features.dtype))
     for rows in _chunks(len(features), chunk_rows or _chunk_rows(features, weight)):
         logits = product(features[rows], weight, bias).to(log_p.dtype)

@@ -71,14 +71,11 @@ def softmax_gradients(
         None if a sum overflowed or a number is not finite.
     """
     weight, features = weight.contiguous(), features.contiguous()
-    host, rows = find_host(), len(features)
-    words, width = len(weight), panel_rows(host)
-    b = weight.new_zeros(words) if bias is None else bias.contiguous()
-    at_target = (features * weight[targets]).sum(1) + b[targets]
-    sample = linear(features, weight[:SAMPLED_WORDS].contiguous(), b[:SAMPLED_WORDS].contiguous())
-    shift = torch.maximum(sample.amax(1), at_target)
-
-    work = _Work(host, weight, b, min(-(-rows // width), -(-chunk_rows // width)))
+    rows, width = len(features), panel_rows(find_host())
+    b = weight.new_zeros(len(weight)) if bias is None else bias.contiguous()
+    at_target, shift = _at_target_and_shift(features, weight, b, targets)
+    work = _Work(weight, b)
+    work.keep(min(-(-rows // width), -(-chunk_rows // width)))
     totals, d_features = features.new_empty(rows), torch.empty_like(features)
     for start in range(0, rows, work.panels * width):
         part = slice(start, min(start + work.panels * width, rows))
@@ -96,22 +93,63 @@ def softmax_gradients(
     return Gradients(nats, d_features, work.d_weight, work.d_bias)
 
 
+@torch.no_grad()
+def target_log_probabilities(
+    features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor
+) -> Tensor | None:
+    """log p(target_r) of each row, (rows,), without keeping any exponential.
+
+    Args: as of `softmax_gradients`.
+
+    Returns:
+        None if a sum overflowed or a number is not finite.
+    """
+    weight, features = weight.contiguous(), features.contiguous()
+    b = weight.new_zeros(len(weight)) if bias is None else bias.contiguous()
+    at_target, shift = _at_target_and_shift(features, weight, b, targets)
+    log_p = at_target - shift - _Work(weight, b).sums(features, shift).log()
+    return log_p if torch.isfinite(log_p).all() else None
+
+
+def _at_target_and_shift(
+    features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Each row's logit at its target, and the shift of its exponentials."""
+    at_target = (features * weight[targets]).sum(1) + bias[targets]
+    first = slice(SAMPLED_WORDS)
+    sample = linear(features, weight[first].contiguous(), bias[first].contiguous())
+    return at_target, torch.maximum(sample.amax(1), at_target)
+
+
 class _Work:
     """The memory of one call and the code that fills it; layouts: see `softmax_code`."""
 
-    def __init__(self, host: Host, weight: Tensor, bias: Tensor, panels: int) -> None:
-        self.host, self.weight, self.bias, self.panels = host, weight, bias, panels
-        self.width, (words, self.size) = panel_rows(host), weight.shape
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        self.host = find_host()
+        self.weight, self.bias = weight, bias
+        self.width, self.size = panel_rows(self.host), weight.shape[1]
         self.threads = thread_limit()
-        self.code = _code(host, self.size)
-        block = block_words(host)
-        self.e = scratch("exponentials", panels * -(-words // block) * block * self.width)
-        self.d_weight, self.d_bias = torch.empty_like(weight), torch.empty_like(bias)
+        self.code = _code(self.host, self.size)
+        self.panels, self.e, self.d_weight, self.d_bias = 0, bias, weight, bias
+
+    def keep(self, panels: int) -> None:
+        """Make room for the exponentials of so many panels, and for gradients."""
+        block = block_words(self.host)
+        blocks = -(-len(self.weight) // block)
+        self.panels, self.e = panels, scratch("exponentials", panels * blocks * block * self.width)
+        self.d_weight, self.d_bias = torch.empty_like(self.weight), torch.empty_like(self.bias)
+
+    def sums(self, features: Tensor, shift: Tensor) -> Tensor:
+        """Σ_w e, (rows,)."""
+        panels, x = self._panels(features), self._by_panel(features)
+        sums = x.new_zeros(self.threads, panels * self.width)
+        self._call("sums", panels, x=x, shift=self._padded(shift.unsqueeze(1)), sums=sums, d_x=x)
+        return sums.sum(0)[: len(features)]
 
     def exponentials(self, features: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
         """Σ_w e, (rows,), and Σ_w e·w, (rows, size)."""
         rows, panels = len(features), self._panels(features)
-        x = self._padded(features).view(panels, self.width, self.size).transpose(1, 2).contiguous()
+        x = self._by_panel(features)
         shift = self._padded(shift.unsqueeze(1))
         sums = x.new_zeros(self.threads, panels * self.width)
         d_x = x.new_zeros(self.threads, panels, self.size, self.width)
@@ -131,6 +169,11 @@ class _Work:
 
     def _panels(self, features: Tensor) -> int:
         return -(-len(features) // self.width)
+
+    def _by_panel(self, features: Tensor) -> Tensor:
+        """(panels, features, rows of a panel)."""
+        rows = self._padded(features).view(-1, self.width, self.size)
+        return rows.transpose(1, 2).contiguous()
 
     def _padded(self, rows: Tensor) -> Tensor:
         """Zeros below, up to whole panels."""

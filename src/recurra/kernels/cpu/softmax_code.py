@@ -12,7 +12,7 @@ in blocks of W.
 
 `exponentials` fills e, sums and d_x in one sweep over the words: a block of words at a time, so
 that the block's weights and exponentials are still in the cache when d_x is added up. `gradients`
-is the sweep for d_w and d_b, which needs the sums. Both read the weights as they lie: no word is
+is the sweep for d_w and d_b, which needs the sums. `sums` fills nothing but sums. All read the weights as they lie: no word is
 ever packed or copied. Words are shared out between threads. A tile is a product of a few words (or
 features) with one panel: its sums stay in registers; the numbers of the one side are spread to
 vectors as they are read, the other side is read as vectors.
@@ -50,13 +50,14 @@ def block_words(host: Host) -> int:
 
 
 def build_softmax(host: Host, features: int) -> ir.Module:
-    """A module with `exponentials` and `gradients`, (arguments, thread, threads), and an entry
-    `…_entry(arguments)` for each that asks OpenMP for its thread."""
+    """A module with `exponentials`, `gradients` and `sums`, (arguments, thread, threads), and an
+    entry `…_entry(arguments)` for each that asks OpenMP for its thread."""
     module = ir.Module("softmax")
     emitter = _Emitter(module, host, features)
     for name, emit in (
-        ("exponentials", emitter.exponentials),
+        ("exponentials", lambda function: emitter.exponentials(function, keeps=True)),
         ("gradients", emitter.gradients),
+        ("sums", lambda function: emitter.exponentials(function, keeps=False)),
     ):
         function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, I64, I64]), name)
         emit(function)
@@ -114,9 +115,13 @@ class _Emitter:
         function.attributes.add("noinline")
         return function, Vectors(ir.IRBuilder(function.append_basic_block("entry")), self.host)
 
-    def exponential_tile(self, rows: int) -> ir.Function:
-        """(weight, bias, x, shift, e, sums): some words against one panel of rows."""
-        function, v = self._function(f"exponentials_{rows}", "pppppp")
+    def exponential_tile(self, rows: int, *, keeps: bool) -> ir.Function:
+        """(weight, bias, x, shift, e, sums): some words against one panel of rows.
+
+        Without `keeps`, e is left alone.
+        """
+        name = f"exponentials_{rows}" if keeps else f"sums_{rows}"
+        function, v = self._function(name, "pppppp")
         weight, bias, x, shift, e, sums = function.args
         builder, tile = v.builder, _Sums(v, rows, PANEL_VECTORS)
         for i in range(rows):
@@ -136,8 +141,9 @@ class _Emitter:
             total = v.load(offset(builder, sums, at))
             for i in range(rows):
                 value = v.exp(v.sub(tile.get(i, j), lowered))
-                place = integer(i * self.width + j * v.lanes)
-                v.store(value, offset(builder, e, place))
+                if keeps:
+                    place = integer(i * self.width + j * v.lanes)
+                    v.store(value, offset(builder, e, place))
                 total = v.add(total, value)
             v.store(total, offset(builder, sums, at))
         builder.ret_void()
@@ -250,9 +256,9 @@ class _Emitter:
 
     # -- sweeps -----------------------------------------------------------------------------------
 
-    def exponentials(self, function: ir.Function) -> None:
-        big, small = self.exponential_tile(self.rows), self.exponential_tile(1)
-        whole, rest = divmod(self.features, self.rows)
+    def exponentials(self, function: ir.Function, *, keeps: bool) -> None:
+        big, small = (self.exponential_tile(rows, keeps=keeps) for rows in (self.rows, 1))
+        whole, rest = divmod(self.features, self.rows) if keeps else (0, 0)
         feature_tiles = [(self.feature_tile(self.rows), 0, whole)] if whole else []
         if rest:
             feature_tiles.append((self.feature_tile(rest), whole * self.rows, 1))
