@@ -12,10 +12,10 @@ in blocks of W.
 
 `exponentials` fills e, sums and d_x in one sweep over the words: a block of words at a time, so
 that the block's weights and exponentials are still in the cache when d_x is added up. `gradients`
-is the sweep for d_w and d_b, which needs the sums. `sums` fills nothing but sums. All read the weights as they lie: no word is
-ever packed or copied. Words are shared out between threads. A tile is a product of a few words (or
-features) with one panel: its sums stay in registers; the numbers of the one side are spread to
-vectors as they are read, the other side is read as vectors.
+is the sweep for d_w and d_b, which needs the sums. `sums` fills nothing but sums. All read the
+weights as they lie: no word is ever packed or copied. Words are shared out between threads. A tile
+is a product of a few words (or features) with one panel: its sums stay in registers; the numbers of
+the one side are spread to vectors as they are read, the other side is read as vectors.
 """
 
 from llvmlite import ir
