@@ -35,6 +35,7 @@ class RecurrentOptions(TypedDict, total=False):
     chrono_steps: int
     initial_state: str
     residual: bool
+    checkpoint_every: int
     backend: str
     device: torch.device | str | None
     dtype: torch.dtype | None

@@ -12,6 +12,7 @@ from recurra import kernels
 from recurra.cells import Cell
 from recurra.errors import ArgumentError, ShapeError
 from recurra.layers import packed
+from recurra.layers.checkpointing import run_by_stretches
 from recurra.layers.dropout import bernoulli, dropout
 from recurra.layers.initialisation import initialise
 from recurra.layers.state import State, from_torch, to_torch
@@ -67,6 +68,10 @@ class Recurrent(nn.Module):
         chrono_steps: longest lag, in steps, that init="chrono" prepares for.
         initial_state: "zeros", or "learned": one vector per state, trained.
         residual: add each layer's input to its output where their sizes are equal.
+        checkpoint_every: for very long sequences: keep states for the backward pass only every so
+            many steps and run each such stretch again when its gradient is due. Memory falls to
+            about that of one stretch, for one more forward pass; gradients are the same. Not with
+            `reset`. 0 keeps all.
         backend: "auto", or one by name, which then never falls back; see `explain`.
 
     Shapes:
@@ -107,6 +112,7 @@ class Recurrent(nn.Module):
         chrono_steps: int = 1000,
         initial_state: str = "zeros",
         residual: bool = False,
+        checkpoint_every: int = 0,
         backend: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -126,6 +132,8 @@ class Recurrent(nn.Module):
         ):
             if not 0 <= p <= 1:
                 raise ArgumentError(f"{name}={p} is no probability; it must be in 0..1")
+        if checkpoint_every < 0:
+            raise ArgumentError(f"checkpoint_every={checkpoint_every} steps; it must be 0 or more")
         if proj_size and cell.output is None:
             cell = replace(cell, output=_keep)
         self.cell, self.backend = cell, backend
@@ -135,7 +143,7 @@ class Recurrent(nn.Module):
         self.recurrent_dropout, self.input_dropout = recurrent_dropout, input_dropout
         self.zoneout, self.weight_dropout = zoneouts, weight_dropout
         self.forget_bias, self.init, self.chrono_steps = forget_bias, init, chrono_steps
-        self.hidden_sizes = tuple(sizes)
+        self.hidden_sizes, self.checkpoint_every = tuple(sizes), checkpoint_every
         self._has_learned_start = initial_state == "learned"
         factory = {"device": device, "dtype": dtype}
         for layer in range(num_layers):
@@ -196,6 +204,10 @@ class Recurrent(nn.Module):
         suffix = _suffix(layer, direction)
         return {name: getattr(self, f"{name}_{suffix}") for name in self._shapes(layer)}
 
+    def _state_sizes(self, layer: int) -> tuple[int, ...]:
+        others = len(self.cell.states) - 1
+        return (self.output_sizes[layer],) + (self.hidden_sizes[layer],) * others
+
     def reset_parameters(self) -> None:
         """Draw all weights anew, as the constructor did."""
         for layer in range(self.num_layers):
@@ -213,12 +225,11 @@ class Recurrent(nn.Module):
         for layer in range(self.num_layers):
             for direction in range(self.num_directions):
                 suffix = _suffix(layer, direction)
-                sizes = [self.output_sizes[layer]]
-                sizes += [self.hidden_sizes[layer]] * (len(self.cell.states) - 1)
                 if self._has_learned_start:
                     starts = [getattr(self, f"initial_{s}_{suffix}") for s in self.cell.states]
                     layers.append(tuple(s.expand(batch_size, -1) for s in starts))
                 else:
+                    sizes = self._state_sizes(layer)
                     layers.append(tuple(reference.new_zeros(batch_size, s) for s in sizes))
         return State(tuple(layers))
 
@@ -345,14 +356,12 @@ class Recurrent(nn.Module):
                 x = dropout(x, self.dropout)
             read = _drop_columns(x, self.input_dropout) if self.training else x
             for direction in range(self.num_directions):
-                sequences, last = kernels.run(
-                    self.cell,
+                sequences, last = self._scan(
                     read,
                     state.layers[len(results)],
                     self._weights(layer, direction),
                     self._controls(layer, direction, x, lengths, reset),
-                    all_states=all_states,
-                    backend=self.backend,
+                    all_states,
                 )
                 outputs.append(sequences[0])
                 results.append(sequences if all_states else last)
@@ -364,19 +373,45 @@ class Recurrent(nn.Module):
             x = x.masked_fill((steps >= lengths).unsqueeze(-1), 0.0)
         return x, State(tuple(results))
 
+    def _scan(
+        self,
+        x: Tensor,
+        state: Tensors,
+        weights: Parameters,
+        controls: Controls,
+        all_states: bool,
+    ) -> tuple[Tensors, Tensors]:
+        """One layer in one direction."""
+        every = self.checkpoint_every
+        if every and every < x.shape[0] and torch.is_grad_enabled():
+            if controls.reset is not None:
+                raise ArgumentError("checkpoint_every and reset do not go together; drop one")
+            return run_by_stretches(
+                every, self.cell, x, state, weights, controls,
+                all_states=all_states, backend=self.backend,
+            )  # fmt: skip
+        return kernels.run(
+            self.cell, x, state, weights, controls, all_states=all_states, backend=self.backend
+        )
+
     def _weights(self, layer: int, direction: int) -> Parameters:
-        named = self._parameters_of(layer, direction)
-        weight_hh = named.get("weight_hh")
+        suffix = _suffix(layer, direction)
+
+        def get(name: str, is_there: bool = True) -> Tensor | None:
+            return getattr(self, f"{name}_{suffix}") if is_there else None
+
+        cell = self.cell
+        weight_hh = get("weight_hh", cell.recurrent)
         if weight_hh is not None and self.weight_dropout and self.training:
             weight_hh = dropout(weight_hh, self.weight_dropout)
         return Parameters(
-            named["weight_ih"],
+            get("weight_ih"),  # type: ignore[arg-type]
             weight_hh,
-            named.get("bias_ih"),
-            named.get("bias_hh"),
-            named.get("weight_hr"),
-            named.get("bias_hr"),
-            tuple(named[name] for name in self.cell.vectors),
+            get("bias_ih", self.bias),
+            get("bias_hh", self.bias and cell.recurrent),
+            get("weight_hr", cell.output is not None),
+            get("bias_hr", cell.output is not None and cell.output_bias),
+            tuple(get(name) for name in cell.vectors),  # type: ignore[misc]
         )
 
     def _controls(
@@ -428,23 +463,25 @@ class Recurrent(nn.Module):
 
     def _state(self, hx: HiddenState | None, batch: int, is_unbatched: bool) -> State:
         """The initial state as a State, checked."""
-        expected = self.initial_state(batch)
         if hx is None:
-            return expected
+            return self.initial_state(batch)
         state = hx if isinstance(hx, State) else from_torch(hx, self.cell.states)
         if is_unbatched and state.layers[0][0].dim() == 1:
             state = state.map(lambda s: s.unsqueeze(0))
-        if len(state.layers) != len(expected.layers):
+        expected = self.num_layers * self.num_directions
+        if len(state.layers) != expected:
             raise ShapeError(
                 f"the initial state has {len(state.layers)} layers·directions, the layer has "
-                f"{len(expected.layers)}"
+                f"{expected}"
             )
-        for k, (got, wanted) in enumerate(zip(state.layers, expected.layers, strict=True)):
-            for name, s, w in zip(self.cell.states, got, wanted, strict=True):
-                if s.shape != w.shape:
+        for k, states in enumerate(state.layers):
+            layer = k // self.num_directions
+            sizes = self._state_sizes(layer)
+            for name, s, size in zip(self.cell.states, states, sizes, strict=True):
+                if s.shape != (batch, size):
                     raise ShapeError(
-                        f"state {name} of layer {k // self.num_directions} has shape "
-                        f"{tuple(s.shape)}, the layer needs {tuple(w.shape)}"
+                        f"state {name} of layer {layer} has shape {tuple(s.shape)}, the layer "
+                        f"needs {(batch, size)}"
                     )
         return state
 
@@ -461,6 +498,7 @@ class Recurrent(nn.Module):
             "input_dropout": 0.0,
             "weight_dropout": 0.0,
             "residual": False,
+            "checkpoint_every": 0,
             "backend": "auto",
         }
         words += [f"{k}={getattr(self, k)}" for k, v in defaults.items() if getattr(self, k) != v]

@@ -1,4 +1,4 @@
-"""The backend "cpu": generated kernels for float32 on the CPU."""
+"""The backend "cpu": generated kernels that compute in float32, from float32 or bfloat16."""
 
 import torch
 from torch import Tensor
@@ -13,11 +13,11 @@ from recurra.reference import Controls, Parameters, Tensors
 
 
 def supports(problem: Problem) -> Support:
-    """Whether the kernels run a problem: float32, CPU, a step that can be traced."""
+    """Whether the kernels run a problem: float32 or bfloat16, CPU, a step that can be traced."""
     if problem.device != "cpu":
         return Support(False, f"generated for the CPU, not for {problem.device!r}")
-    if problem.dtype != torch.float32:
-        return Support(False, f"computes in float32, not in {problem.dtype}")
+    if problem.dtype not in (torch.float32, torch.bfloat16):
+        return Support(False, f"runs float32 and bfloat16, not {problem.dtype}")
     if problem.is_transformed:
         return Support(False, "torch.func transforms need the reference's own operations")
     if problem.time == 0 or problem.batch == 0:
@@ -39,4 +39,26 @@ def run(
     controls: Controls,
     all_states: bool,
 ) -> tuple[Tensors, Tensors]:
-    return scan_with_gradient(cell, x, state, parameters, controls, all_states)
+    """The scan; bfloat16 is the form of storage, of inputs and results, and not of what happens in
+    between: the state stays in float32 from step to step."""
+    if x.dtype == torch.float32 and parameters.weight_ih.dtype == torch.float32:
+        return scan_with_gradient(cell, x, state, parameters, controls, all_states)
+    six = (None if p is None else p.float() for p in parameters[:6])
+    sequences, last = scan_with_gradient(
+        cell,
+        x.float(),
+        tuple(s.float() for s in state),
+        Parameters._make((*six, tuple(v.float() for v in parameters.vectors))),
+        _in_float32(controls),
+        all_states,
+    )
+    results = tuple(s.to(x.dtype) for s in sequences)
+    return results, tuple(n.to(old.dtype) for n, old in zip(last, state, strict=True))
+
+
+def _in_float32(controls: Controls) -> Controls:
+    mask = controls.hidden_mask
+    return controls._replace(
+        hidden_mask=None if mask is None else mask.float(),
+        zoneout=tuple(None if z is None else z.float() for z in controls.zoneout),
+    )

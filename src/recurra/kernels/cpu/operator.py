@@ -37,25 +37,24 @@ def scan_with_gradient(
 ) -> tuple[Tensors, Tensors]:
     """The meaning of `recurra.reference.scan`, by kernels, with gradients."""
     given = tuple(p for p in parameters[:6] if p is not None)
-    setup = Setup(
-        cell, controls, all_states, tuple(p is not None for p in parameters[:6]), find_host()
-    )
     tensors = (x, *state, *given, *parameters.vectors)
-    count = len(cell.states) if all_states else 1
+    count = len(state) if all_states else 1
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        has = tuple(p is not None for p in parameters[:6])
+        setup = Setup(cell, controls, all_states, has, find_host())
         results = _Scan.apply(setup, *tensors)  # type: ignore[no-untyped-call]
         return results[:count], results[count:]
     if x.shape[0] == 1 and x.shape[1] <= MOST_ROWS and _is_plain(controls):
-        last = step_forward(cell, x[0], state, parameters, setup.host)
+        last = step_forward(cell, x[0], state, parameters, find_host())
         return tuple(s.unsqueeze(0) for s in last[:count]), last
     options = options_for(cell, controls, all_states=all_states, needs_gradient=False)
-    sequences, last, _ = scan_forward(cell, x, state, parameters, controls, options, setup.host)
+    sequences, last, _ = scan_forward(cell, x, state, parameters, controls, options, find_host())
     return sequences, last
 
 
 def _is_plain(controls: Controls) -> bool:
     has_none = controls.lengths is controls.reset is controls.hidden_mask is None
-    return has_none and all(z is None for z in controls.zoneout)
+    return has_none and not any(z is not None for z in controls.zoneout)
 
 
 def _unpack(setup: Setup, tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensors, Parameters]:

@@ -89,43 +89,53 @@ class _Stepper:
         known |= {f"{name}.row": row for name, (row, _) in rows.items()}
         known |= {f"{name}.block": block for name, (_, block) in rows.items()}
         names = self.code.layout.names
-        self.values = (ctypes.c_int64 * len(names))(*(known.get(name, 0) for name in names))
-        self.index = {name: i for i, name in enumerate(names)}
+        # one more, for what this cell's code does not ask for
+        self.values = (ctypes.c_int64 * (len(names) + 1))(*(known.get(name, 0) for name in names))
+        index = {name: i for i, name in enumerate(names)}
+        self.refused, self.share = index["refused"], index["share"]
+        self.pointers = [index.get(name, len(names)) for name in self._pointer_names()]
         self.address = ctypes.addressof(self.values)
 
+    def _pointer_names(self) -> list[str]:
+        """The arguments that change from call to call, in the order of `__call__`'s addresses."""
+        names = ["x.at", "weight.input", "bias_input.at"]
+        names += ["weight.early", "bias_hidden.at", "weight.late"]
+        names += ["weight.output", "bias_output.at"]
+        states = range(len(self.cell.states))
+        return names + [f"previous{k}.at" for k in states] + [f"state{k}.at" for k in states]
+
     def __call__(self, x: Tensor, state: Tensors, parameters: Parameters) -> Tensors:
-        values, index, no_bias = self.values, self.index, self.no_bias.data_ptr()
         if self.cell.vectors:
             torch.cat(parameters.vectors, out=self.buffers["vectors"].view(-1))
-        new = tuple(s.new_empty(s.shape) for s in state)
-        values[index["x.at"]] = x.data_ptr()
-        values[index["weight.input"]] = parameters.weight_ih.data_ptr()
-        values[index["bias_input.at"]] = _address(parameters.bias_ih, no_bias)
-        if parameters.weight_hh is not None:
-            weight = parameters.weight_hh.data_ptr()
-            values[index["weight.early"]] = weight
-            values[index["bias_hidden.at"]] = _address(parameters.bias_hh, no_bias)
-            if self.cell.late_gates:
-                values[index["weight.late"]] = weight + self.late
-        if parameters.weight_hr is not None:
-            values[index["weight.output"]] = parameters.weight_hr.data_ptr()
-            values[index["bias_output.at"]] = _address(parameters.bias_hr, no_bias)
-        for k, (old, fresh) in enumerate(zip(state, new, strict=True)):
-            if f"previous{k}.at" in index:
-                values[index[f"previous{k}.at"]] = old.data_ptr()
-            values[index[f"state{k}.at"]] = fresh.data_ptr()
+        new = tuple(map(torch.empty_like, state))
+        no_bias, weight_hh = self.no_bias.data_ptr(), _address(parameters.weight_hh, 0)
+        addresses = (
+            x.data_ptr(),
+            parameters.weight_ih.data_ptr(),
+            _address(parameters.bias_ih, no_bias),
+            weight_hh,
+            _address(parameters.bias_hh, no_bias),
+            weight_hh + self.late,
+            _address(parameters.weight_hr, 0),
+            _address(parameters.bias_hr, no_bias),
+            *(s.data_ptr() for s in state),
+            *(s.data_ptr() for s in new),
+        )
+        values = self.values
+        for place, address in zip(self.pointers, addresses, strict=True):
+            values[place] = address
         self._run()
         return new
 
     def _run(self) -> None:
+        values = self.values
         if self.threads > 1:
             self.barriers.zero_()
-            self.values[self.index["refused"]] = 0
-            self.values[self.index["share"]] = self.threads
+            values[self.refused], values[self.share] = 0, self.threads
             run_parallel(self.code.enter_address, self.address, self.threads)
-            if not self.values[self.index["refused"]]:
+            if not values[self.refused]:
                 return
-        self.values[self.index["share"]] = 1
+        values[self.share] = 1
         self.code.run(self.address, 0)
 
 
@@ -137,5 +147,5 @@ def _contiguous(parameters: Parameters) -> Parameters:
     return Parameters._make((*six, parameters.vectors))
 
 
-def _address(bias: Tensor | None, otherwise: int) -> int:
-    return otherwise if bias is None else bias.data_ptr()
+def _address(tensor: Tensor | None, otherwise: int) -> int:
+    return otherwise if tensor is None else tensor.data_ptr()

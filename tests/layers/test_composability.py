@@ -1,0 +1,144 @@
+"""Layers inside torch's machinery: transforms, compilation, copies, autocast, checkpointing."""
+
+import copy
+import io
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recurra.cells import CELLS
+from recurra.errors import ArgumentError
+from recurra.layers import GRU, LSTM, Recurrent
+
+
+def _gradients(layer: Recurrent, x: torch.Tensor, **options) -> list[torch.Tensor]:
+    """Outputs, last states, and the gradients of input, initial states and weights."""
+    torch.manual_seed(2)  # of the masks
+    sizes = layer._state_sizes(0)
+    directions = layer.num_layers * layer.num_directions
+    hx = [torch.randn(directions, x.shape[1], s, dtype=x.dtype, requires_grad=True) for s in sizes]
+    x = x.clone().requires_grad_()
+    y, states = layer(x, hx[0] if len(hx) == 1 else tuple(hx), **options)
+    states = [states] if isinstance(states, torch.Tensor) else list(states)
+    torch.manual_seed(3)
+    loss = sum((r * torch.randn_like(r)).sum() for r in (y, *states))
+    found = torch.autograd.grad(loss, [x, *hx, *layer.parameters()])
+    return [y.detach(), *(s.detach() for s in states), *found]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    name=st.sampled_from(sorted(CELLS)),
+    every=st.integers(1, 7),
+    lengths=st.none() | st.lists(st.integers(0, 6), min_size=3, max_size=3),
+    is_double=st.booleans(),
+)
+def test_checkpointing_changes_no_number(name, every, lengths, is_double) -> None:
+    dtype = torch.float64 if is_double else torch.float32
+    torch.manual_seed(1)
+    options = {"bidirectional": True, "recurrent_dropout": 0.3, "zoneout": 0.2, "dtype": dtype}
+    whole = Recurrent(CELLS[name], 3, 4, **options)
+    parts = Recurrent(CELLS[name], 3, 4, checkpoint_every=every, **options)
+    parts.load_state_dict(whole.state_dict())
+    x = torch.randn(6, 3, 3, dtype=dtype)
+    lengths = None if lengths is None else torch.tensor(lengths)
+    for states in ("last", "all"):
+        expected = _gradients(whole, x, lengths=lengths, return_states=states)
+        got = _gradients(parts, x, lengths=lengths, return_states=states)
+        for a, b in zip(got, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-12 if is_double else 2e-5)
+
+
+def test_checkpointing_keeps_less_and_differentiates_twice() -> None:
+    layer = GRU(3, 4, checkpoint_every=2, dtype=torch.float64)
+    x = torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: layer(x)[0], (x,))
+    reset = torch.zeros(5, 2, dtype=torch.bool)
+    with pytest.raises(ArgumentError, match="checkpoint_every and reset"):
+        layer(x, reset=reset)
+    with pytest.raises(ArgumentError, match="checkpoint_every=-1"):
+        GRU(3, 4, checkpoint_every=-1)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "gru_reset_before", "jordan", "lstm_layer_norm"])
+def test_per_sample_gradients_are_those_of_each_sample_alone(name: str) -> None:
+    layer = Recurrent(CELLS[name], 3, 4)
+    samples = torch.randn(5, 6, 3)
+
+    def loss(parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        y, _ = torch.func.functional_call(layer, parameters, (x.unsqueeze(1),))
+        return y.square().sum()
+
+    parameters = {k: p.detach() for k, p in layer.named_parameters()}
+    together = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, samples)
+    for i, x in enumerate(samples):
+        layer.zero_grad()
+        layer(x.unsqueeze(1))[0].square().sum().backward()
+        for key, p in layer.named_parameters():
+            torch.testing.assert_close(together[key][i], p.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own use
+@pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
+def test_forward_derivatives_agree_with_backward_ones(name: str) -> None:
+    layer = Recurrent(CELLS[name], 3, 4)
+    x, direction = torch.randn(2, 5, 2, 3)
+    _, forward = torch.func.jvp(lambda x: layer(x)[0], (x,), (direction,))
+    weight = torch.randn_like(forward)
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad((layer(x)[0] * weight).sum(), x)
+    torch.testing.assert_close((forward * weight).sum(), (gradient * direction).sum())
+
+
+def test_double_backward_runs_on_the_fast_path() -> None:
+    layer = LSTM(3, 4)
+    assert layer.explain(torch.zeros(5, 2, 3)).chosen == "cpu"
+    double = LSTM(3, 4, dtype=torch.float64)
+    double.load_state_dict(layer.state_dict())
+    x = torch.randn(5, 2, 3)
+    penalties = []
+    for one, dtype in ((layer, torch.float32), (double, torch.float64)):
+        steps = x.to(dtype, copy=True).requires_grad_()
+        (gradient,) = torch.autograd.grad(one(steps)[0].square().sum(), steps, create_graph=True)
+        gradient.square().sum().backward()
+        penalties.append([steps.grad, *(p.grad for p in one.parameters())])
+    for a, b in zip(*penalties, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-3, atol=1e-5)
+
+
+def test_bfloat16_keeps_its_state_in_float32_between_steps() -> None:
+    layer = GRU(8, 16).bfloat16()
+    x = torch.randn(50, 3, 8).bfloat16()
+    assert layer.explain(x).chosen == "cpu"
+    y, h_n = layer(x)
+    assert y.dtype == h_n.dtype == torch.bfloat16
+    exact = copy.deepcopy(layer).double()
+    expected, _ = exact(x.double())
+    # half a unit in the last of bfloat16's eight bits, and nothing that adds up over 50 steps
+    assert (y.double() - expected).abs().max() < 2**-8
+    y.float().sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.bfloat16 for p in layer.parameters())
+
+
+def test_autocast_gives_the_kernels_numbers() -> None:
+    layer = LSTM(3, 4)
+    x = torch.randn(5, 2, 3)
+    expected = layer(x)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        y, _ = layer(x)
+        from_half, _ = layer(x.bfloat16())
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-6)
+    assert from_half.dtype == torch.bfloat16
+    torch.testing.assert_close(from_half.float(), expected, rtol=0, atol=0.02)
+
+
+def test_a_copy_and_a_pickled_layer_answer_the_same() -> None:
+    layer = Recurrent(CELLS["jordan"], 3, 4, 2, bidirectional=True, zoneout=0.1).eval()
+    x = torch.randn(5, 2, 3)
+    file = io.BytesIO()
+    torch.save(layer, file)
+    file.seek(0)
+    for other in (copy.deepcopy(layer), torch.load(file, weights_only=False)):
+        assert torch.equal(layer(x)[0], other(x)[0])
