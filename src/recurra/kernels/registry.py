@@ -84,7 +84,15 @@ def run(
     all_states: bool = False,
     backend: str = "auto",
 ) -> tuple[Tensors, Tensors]:
-    """Run a cell over a padded batch by the chosen backend; see `recurra.reference.scan`."""
+    """Run a cell over a padded batch by the chosen backend; see `recurra.reference.scan`.
+
+    While `torch.compile` looks on, "cpu" stands in the graph as one operator, and the reference,
+    for what "cpu" cannot run, as a loop with as many parts as there are steps.
+    """
+    if torch.compiler.is_compiling():
+        runs_on_cpu = backend in ("auto", "cpu") and cpu_backend.supports_in_graph(cell, x)
+        chosen = cpu_backend.run if runs_on_cpu else reference_backend.run
+        return chosen(cell, x, state, parameters, controls, all_states)
     problem = describe(cell, x, state, parameters, controls, all_states)
     return choose(problem, backend).run(cell, x, state, parameters, controls, all_states)
 

@@ -24,11 +24,24 @@ def supports(problem: Problem) -> Support:
         return Support(False, "an empty batch has nothing to run")
     if problem.has_differentiable_mask:
         return Support(False, "masks and zoneout shares that need a gradient")
+    obstacle = _obstacle(problem.cell)
+    return Support(not obstacle, obstacle or "kernels generated from the cell's step")
+
+
+def supports_in_graph(cell: Cell, x: Tensor) -> bool:
+    """Whether a graph of `torch.compile` may hold the operator for a scan of this input."""
+    is_of_dtype = x.dtype in (torch.float32, torch.bfloat16)
+    return x.device.type == "cpu" and is_of_dtype and x.numel() > 0 and not _obstacle(cell)
+
+
+@torch.compiler.assume_constant_result
+def _obstacle(cell: Cell) -> str:
+    """Why a cell has no kernels; empty if it has."""
     try:
-        plan_for(problem.cell, Options((False,) * len(problem.cell.states), needs_gradient=True))
+        plan_for(cell, Options((False,) * len(cell.states), needs_gradient=True))
     except UntraceableCellError as error:
-        return Support(False, str(error))
-    return Support(True, "kernels generated from the cell's step")
+        return str(error)
+    return ""
 
 
 def run(

@@ -12,6 +12,7 @@ from torch import Tensor
 from recurra.cells import Cell
 from recurra.kernels.cpu.gradient import scan_backward
 from recurra.kernels.cpu.host import Host, find_host
+from recurra.kernels.cpu.library import scan_in_graph
 from recurra.kernels.cpu.scan import options_for, scan_forward
 from recurra.kernels.cpu.streaming import MOST_ROWS, step_forward
 from recurra.reference import Controls, Parameters, Tensors, scan
@@ -36,6 +37,8 @@ def scan_with_gradient(
     all_states: bool,
 ) -> tuple[Tensors, Tensors]:
     """The meaning of `recurra.reference.scan`, by kernels, with gradients."""
+    if torch.compiler.is_compiling():
+        return scan_in_graph(cell, x, state, parameters, controls, all_states)
     given = tuple(p for p in parameters[:6] if p is not None)
     tensors = (x, *state, *given, *parameters.vectors)
     count = len(state) if all_states else 1

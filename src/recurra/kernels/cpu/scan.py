@@ -4,7 +4,7 @@ The input's product runs over all steps at once, before the loop. Rows of a ragg
 gathered first and scattered last, so that time goes into real steps only.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -98,10 +98,64 @@ def scan_forward(
     All tensors are float32 on the CPU and of the right shapes; time and batch are above zero.
     """
     run = _open(cell, x, state, parameters, controls, options, host)
+    _fill_kept(run, x, state, parameters)
     call(run, forward_code(cell, options, host), _forward_weights(run, parameters), {})
     count = len(state) if options.all_states else 1
     sequences = tuple(_sequence(run, k) for k in range(count))
     return sequences, tuple(_last(run, k) for k in range(len(state))), run
+
+
+def reopen(
+    cell: Cell,
+    x: Tensor,
+    state: Tensors,
+    parameters: Parameters,
+    controls: Controls,
+    options: Options,
+    host: Host,
+    kept: Sequence[Tensor],
+) -> Scan:
+    """A scan that was run, from what its `kept_buffers` held; they may have more rows by now."""
+    run = _open(cell, x, state, parameters, controls, options, host)
+    for (name, size), rows in zip(_block_sizes(run).items(), kept, strict=True):
+        run.buffers[name] = Block(rows, size)
+    return run
+
+
+def kept_buffers(run: Scan) -> list[Tensor]:
+    """What a backward pass needs of a forward one, besides its arguments."""
+    return [run.buffers[name].rows for name in _block_sizes(run)]
+
+
+def kept_shapes(
+    plan: Plan, time: int, batch: int, hidden: int, output: int
+) -> list[tuple[int, int]]:
+    """The shapes of `kept_buffers` if all rows are full."""
+    widths = _kept_widths(plan, hidden, output)
+    shapes = [(time * batch, blocks * size) for blocks, size in widths.values()]
+    sizes = [output] + [hidden] * (len(plan.cell.states) - 1)
+    return shapes + [((time + 1) * batch, size) for size in sizes]
+
+
+def _block_sizes(run: Scan) -> dict[str, int]:
+    widths = _kept_widths(run.plan, run.hidden, run.output)
+    states = {f"states{k}": run.state_size(k) for k in range(len(run.cell.states))}
+    return {name: size for name, (_, size) in widths.items()} | states
+
+
+def _kept_widths(plan: Plan, hidden: int, output: int) -> dict[str, tuple[int, int]]:
+    """Blocks in a row, and their size, of what is kept per step besides the states."""
+    cell, options = plan.cell, plan.options
+    is_prepared = cell.recurrent and (options.has_mask or options.has_reset)
+    return {
+        "gates": (len(cell.gates), hidden),
+        "saved": (plan.saved_blocks, hidden),
+        "numbers": (plan.saved_numbers, 1),
+        "saved_output": (plan.saved_output_blocks, output),
+        "operand": (int(is_prepared), output),
+        "late_operand": (int(bool(cell.late_gates)), hidden),
+        "inner": (int(cell.output is not None), hidden),
+    }
 
 
 def _open(
@@ -119,9 +173,7 @@ def _open(
     groups, share = _split(cell, batch, hidden, output, host)
     schedule = make_schedule(time, batch, controls.lengths, groups, is_reverse=controls.is_reverse)
     run = Scan(cell, options, host, schedule, share, hidden, output)
-    _fill_buffers(run, x, parameters)
-    for k, initial in enumerate(state):
-        run.buffers[f"states{k}"] = Block(_state_buffer(run, k, initial), run.state_size(k))
+    _fill_constants(run, parameters)
     _fill_controls(run, controls)
     return run
 
@@ -142,26 +194,25 @@ def _split(cell: Cell, batch: int, hidden: int, output: int, host: Host) -> tupl
 # -- buffers ---------------------------------------------------------------------------------------
 
 
-def _fill_buffers(run: Scan, x: Tensor, parameters: Parameters) -> None:
-    plan, schedule, gates = run.plan, run.schedule, len(run.cell.gates)
-    rows = gather_rows(x, schedule)
-    bias = _input_bias(plan, parameters)
-    run.buffers["gates"] = Block(linear(rows, parameters.weight_ih, bias), run.hidden)
-    kept = schedule.rows if run.options.needs_gradient else schedule.batch
+def _fill_kept(run: Scan, x: Tensor, state: Tensors, parameters: Parameters) -> None:
+    """The input's product, the initial states, and room for what the loop will keep."""
+    plan, schedule = run.plan, run.schedule
+    count = schedule.rows if run.options.needs_gradient else schedule.batch
+    for name, (blocks, size) in _kept_widths(plan, run.hidden, run.output).items():
+        if name == "gates":
+            bias = _input_bias(plan, parameters)
+            rows = linear(gather_rows(x, schedule), parameters.weight_ih, bias)
+        else:
+            rows = x.new_empty(count, blocks * size)
+        run.buffers[name] = Block(rows, size)
+    for k, initial in enumerate(state):
+        run.buffers[f"states{k}"] = Block(_state_buffer(run, k, initial), run.state_size(k))
+
+
+def _fill_constants(run: Scan, parameters: Parameters) -> None:
+    gates, zeros = len(run.cell.gates), parameters.weight_ih.new_zeros
     widest = run.padded(max(run.hidden, run.output))
-    is_prepared = run.options.has_mask or run.options.has_reset
-    sizes = {
-        "saved": (kept, plan.saved_blocks, run.hidden),
-        "numbers": (kept, plan.saved_numbers, 1),
-        "saved_output": (kept, plan.saved_output_blocks, run.output),
-        "operand": (kept, int(is_prepared and run.cell.recurrent), run.output),
-        "late_operand": (kept, int(bool(run.cell.late_gates)), run.hidden),
-        "inner": (kept, int(run.cell.output is not None), run.hidden),
-        "tile": (schedule.batch, gates, widest),
-    }
-    for name, (count, blocks, size) in sizes.items():
-        run.buffers[name] = Block(x.new_empty(count, blocks * size), size)
-    zeros = x.new_zeros
+    run.buffers["tile"] = Block(torch.empty(run.schedule.batch, gates * widest), widest)
     hidden, output = parameters.bias_hh, parameters.bias_hr
     hidden = zeros(gates * run.hidden) if hidden is None else hidden.contiguous()
     output = zeros(run.output) if output is None else output.contiguous()

@@ -18,6 +18,8 @@ is a product of a few words (or features) with one panel: its sums stay in regis
 the one side are spread to vectors as they are read, the other side is read as vectors.
 """
 
+from collections.abc import Callable
+
 from llvmlite import ir
 
 from recurra.kernels.cpu.flow import build_entry, loop
@@ -54,11 +56,12 @@ def build_softmax(host: Host, features: int) -> ir.Module:
     entry `…_entry(arguments)` for each that asks OpenMP for its thread."""
     module = ir.Module("softmax")
     emitter = _Emitter(module, host, features)
-    for name, emit in (
-        ("exponentials", lambda function: emitter.exponentials(function, keeps=True)),
-        ("gradients", emitter.gradients),
-        ("sums", lambda function: emitter.exponentials(function, keeps=False)),
-    ):
+    sweeps: dict[str, Callable[[ir.Function], None]] = {
+        "exponentials": lambda function: emitter.exponentials(function, keeps=True),
+        "gradients": emitter.gradients,
+        "sums": lambda function: emitter.exponentials(function, keeps=False),
+    }
+    for name, emit in sweeps.items():
         function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, I64, I64]), name)
         emit(function)
         build_entry(module, function, ARGUMENTS)
