@@ -4,6 +4,7 @@ import ctypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -47,9 +48,8 @@ class Code:
         process was forked, or OpenMP is inside another parallel region, the caller's thread runs
         one group after the other; the numbers are the same.
         """
-        values = (ctypes.c_int64 * len(self.layout.names))(
-            *(arguments.get(name, 0) for name in self.layout.names)
-        )
+        names = self.layout.names
+        values = (ctypes.c_int64 * len(names))(*map(arguments.get, names, repeat(0)))
         address, threads = ctypes.addressof(values), groups * share
         values[self.layout.index("share")] = share
         values[self.layout.index("threads")] = threads

@@ -6,6 +6,7 @@ gathered first and scattered last, so that time goes into real steps only.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -147,7 +148,7 @@ def _kept_widths(plan: Plan, hidden: int, output: int) -> dict[str, tuple[int, i
     """Blocks in a row, and their size, of what is kept per step besides the states."""
     cell, options = plan.cell, plan.options
     is_prepared = cell.recurrent and (options.has_mask or options.has_reset)
-    return {
+    widths = {
         "gates": (len(cell.gates), hidden),
         "saved": (plan.saved_blocks, hidden),
         "numbers": (plan.saved_numbers, 1),
@@ -156,6 +157,7 @@ def _kept_widths(plan: Plan, hidden: int, output: int) -> dict[str, tuple[int, i
         "late_operand": (int(bool(cell.late_gates)), hidden),
         "inner": (int(cell.output is not None), hidden),
     }
+    return {name: (blocks, size) for name, (blocks, size) in widths.items() if blocks}
 
 
 def _open(
@@ -312,8 +314,7 @@ def call(run: Scan, code: Code, weights: Mapping[str, Tensor], more: Mapping[str
     barriers = torch.zeros(run.threads, 8, dtype=torch.int64)
     size = run.padded(run.hidden) * code.scratch_blocks
     scratch = torch.empty(run.threads * size)
-    arguments = {
-        **system_arguments(),
+    arguments = system_arguments() | {
         "steps": schedule.time,
         "hidden": run.hidden,
         "output": run.output,
@@ -324,34 +325,36 @@ def call(run: Scan, code: Code, weights: Mapping[str, Tensor], more: Mapping[str
         "scratch": scratch.data_ptr(),
         "scratch_thread": size,
         "resets": 0 if run.resets is None else run.resets.data_ptr(),
-        **_buffer_arguments(run),
-        **{f"weight.{name}": weight.data_ptr() for name, weight in weights.items()},
-        **more,
     }
+    _add_buffers(run, arguments)
+    for name, weight in weights.items():
+        arguments[f"weight.{name}"] = weight.data_ptr()
+    arguments.update(more)
     code.call(arguments, schedule.groups, run.share)
 
 
-def _buffer_arguments(run: Scan) -> dict[str, int]:
-    arguments: dict[str, int] = {}
+def _add_buffers(run: Scan, arguments: dict[str, int]) -> None:
     for name, (rows, block) in run.buffers.items():
-        arguments |= place(name, rows, block)
+        arguments.update(place(name, rows, block))
     for name, (share, row, batch) in run.zoneout.items():
         arguments |= {f"{name}.at": share.data_ptr(), f"{name}.row": row, f"{name}.batch": batch}
     for k in range(len(run.cell.states)):
         states = run.states(k)
-        arguments |= place(f"state{k}", states) | place(f"previous{k}", states)
+        arguments.update(place(f"state{k}", states))
+        arguments.update(place(f"previous{k}", states))
         first = run.schedule.initial_row if run.keeps_sequence(k) else 0
-        arguments[f"start{k}"] = states[first:].data_ptr()
-    return arguments
+        arguments[f"start{k}"] = states.data_ptr() + 4 * first * states.stride(0)
 
 
 def place(name: str, rows: Tensor, block: int = 0) -> dict[str, int]:
     """The arguments that tell a kernel where a buffer is."""
-    return {
-        f"{name}.at": rows.data_ptr(),
-        f"{name}.row": rows.stride(0),
-        f"{name}.block": block,
-    }
+    at, row, blocks = _names(name)
+    return {at: rows.data_ptr(), row: rows.stride(0), blocks: block}
+
+
+@cache
+def _names(buffer: str) -> tuple[str, str, str]:
+    return f"{buffer}.at", f"{buffer}.row", f"{buffer}.block"
 
 
 # -- results ---------------------------------------------------------------------------------------
