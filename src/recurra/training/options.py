@@ -26,8 +26,9 @@ class TrainingOptions(Options):
             highest at the end. "plateau" divides it by 4 when the valid metric does not improve.
         gradient_clip: largest global norm of the gradient; 0 switches clipping off.
         max_epochs: passes over the training data.
-        max_minutes: limit on the time spent training. The schedule then ends with the clock if
-            that comes first, so two runs are equal to the bit only if the epochs come first.
+        max_minutes: limit on the time spent training. The learning rate then follows the clock
+            wherever that is further on than the steps, so that it ends low in either case; two
+            runs in which it once was ahead are not equal to the bit.
         patience: stop after that many checks on valid without improvement; 0 never stops.
         checks_per_epoch: how often the valid metric is measured.
         checkpoint_steps: steps between checkpoints inside an epoch.

@@ -64,8 +64,9 @@ def fit(
 
     Makes the folder if need be and writes `log.csv` and `checkpoints/`; leaves the model with its
     best weights (by the primary metric on valid) on the first rank, on the CPU and in evaluation
-    mode. Equal arguments give equal bits on a CPU, with or without kills and resumes in between,
-    as long as `max_minutes` does not cut the run short.
+    mode. Equal arguments give equal bits on a CPU, with or without kills and resumes in between;
+    with `max_minutes` only while the clock is never ahead of the steps, since the learning rate
+    follows the further of the two.
 
     Raises:
         TrainingError: the loss is not finite; the last checkpoint is from before that.
