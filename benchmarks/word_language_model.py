@@ -1,6 +1,6 @@
 """PyTorch's `word_language_model` example beside the same model in recurra: speed, then quality.
 
-    python benchmarks/word_language_model.py --data FOLDER [--seeds 1111 1 2]
+    python benchmarks/word_language_model.py --data FOLDER [--seeds 1111 1 2] [--torch-seeds 1 2]
 
 FOLDER holds WikiText-2's train.txt and valid.txt (https://huggingface.co/datasets/Salesforce/wikitext).
 
@@ -10,7 +10,7 @@ clipped to 0.25, batches of 20 lanes by 35 steps. `TorchModel` is that in plain 
 is `RecurrentLanguageModel`. Both train on the same windows of WikiText-2, in turn, so that they
 share the machine's moods. `--seeds` trains recurra's for one epoch with each seed, too, and
 measures valid perplexity as the example does (which reaches 250.3 with seed 1111; the same seed
-draws other numbers here, so only the spread over seeds compares).
+draws other numbers here, so only the spread over seeds compares); `--torch-seeds` the other's.
 """
 
 import argparse
@@ -158,10 +158,12 @@ def profile(words: int, lanes: Lanes) -> list[dict[str, float | str]]:
     return [{"operation": e.key, "ms_a_step": e.self_cpu_time_total / 5e3} for e in events]
 
 
-def one_epoch(words: int, lanes: Lanes, valid: Tensor, seed: int) -> dict[str, float]:
+def one_epoch(
+    start: Callable[[int, Lanes], Training], words: int, lanes: Lanes, valid: Tensor, seed: int
+) -> dict[str, float]:
     """Train for an epoch; perplexity of valid as the example measures it."""
     torch.manual_seed(seed)
-    training = our_training(words, lanes)
+    training = start(words, lanes)
     start_s = time.perf_counter()
     for _ in range(len(lanes)):
         training.step()
@@ -172,8 +174,8 @@ def one_epoch(words: int, lanes: Lanes, valid: Tensor, seed: int) -> dict[str, f
     with evaluation_mode(model):
         for index in range(len(windows)):
             tokens, targets = windows.window(0, index)
-            log_p, state = model.log_probabilities(tokens, targets, state)
-            nats, count = nats - float(log_p.double().sum()), count + targets.numel()
+            _, mean, state = model.loss(tokens, targets, state)
+            nats, count = nats + float(mean) * targets.numel(), count + targets.numel()
     return {
         "seed": seed,
         "valid_perplexity": math.exp(nats / count),
@@ -186,6 +188,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--data", type=Path, required=True, help="folder of WikiText-2")
     arguments.add_argument("--seeds", type=int, nargs="*", default=[], help="one epoch with each")
+    arguments.add_argument("--torch-seeds", type=int, nargs="*", default=[], help="torch.nn's")
     arguments.add_argument("--out", type=Path, default=RESULT)
     given = arguments.parse_args()
     torch.set_num_threads(2)
@@ -197,7 +200,11 @@ def main() -> None:
     result: dict[str, object] = {"vocabulary": words, "speed": measure_speed(words, lanes)}
     result["profile"] = profile(words, lanes)
     valid = torch.from_numpy(tokenizer.encode_lines(read_lines(given.data / "valid.txt"))).long()
-    result["one_epoch"] = [one_epoch(words, lanes, valid, seed) for seed in given.seeds]
+    for name, start, seeds in (
+        ("one_epoch", our_training, given.seeds),
+        ("one_epoch_torch", torch_training, given.torch_seeds),
+    ):
+        result[name] = [one_epoch(start, words, lanes, valid, seed) for seed in seeds]
     result["example_valid_perplexity"] = 250.3
     print(json.dumps(result, indent=2))
     machine.write(given.out, result)
