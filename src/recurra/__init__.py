@@ -14,13 +14,13 @@ _HOME = {
     "IRNN": "recurra.layers",
     "Jordan": "recurra.layers",
     "LSTM": "recurra.layers",
-    "LanguageModel": "recurra.jobs.language_model",
+    "LanguageModel": "recurra.jobs.lm.language_model",
     "RNN": "recurra.layers",
     "RecurraError": "recurra.errors",
     "Recurrent": "recurra.layers",
     "State": "recurra.layers",
     "find_cell": "recurra.cells",
-    "load": "recurra.jobs.language_model",
+    "load": "recurra.jobs.loading",
 }
 
 __all__ = [*sorted(_HOME)]

@@ -373,5 +373,7 @@ def test_bench_measures_beside_torch():
         assert row["peer"] == "nn.GRU"
         assert row["ratio"] == pytest.approx(row["peer_ms"] / row["ours_ms"])
         assert 0 < row["gflops"] < 2 * row["roof_gflops"]
+    ngrams = json.loads(recurra("bench", "ngram", "--json").stdout)
+    assert [row["what"] for row in ngrams] == ["train", "score"]
     assert "has peers for" in refused("bench", "step", "--cells", "mingru")
     assert "expected one of" in refused("bench", "everything")

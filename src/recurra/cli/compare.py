@@ -1,4 +1,4 @@
-"""`recurra compare`: recurrences, the NNLM and n-grams side by side under the same budget."""
+"""`recurra compare`: recurrences and the task's baselines side by side under the same budget."""
 
 import json
 from pathlib import Path
@@ -17,8 +17,9 @@ def add_to(app: typer.Typer) -> None:
 def compare(
     task: Task,
     cells: Annotated[
-        str, typer.Option(metavar="A,B,…", help="Recurrences to compare.")
-    ] = "rnn,irnn,gru,lstm",
+        str | None,
+        typer.Option(metavar="A,B,…", help="Recurrences to compare; default: the task's choice."),
+    ] = None,
     data: Data = None,
     out: Out = None,
     config: Annotated[
@@ -31,17 +32,16 @@ def compare(
     seed: Seed = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train n-grams, the NNLM and each recurrence on the same tokens; print and draw."""
-    from recurra.cli._tables import output, print_comparison
-    from recurra.jobs.comparison import compare_language_models
-    from recurra.jobs.configurations import config_class
+    """Train each recurrence and the baselines on the same data; print and draw."""
+    from recurra.cli._tables import output, table
+    from recurra.jobs.comparison import compare_task
     from recurra.training.progress import ConsoleReporter
 
-    config_class(task)
-    found = compare_language_models(
-        [cell.strip() for cell in cells.split(",") if cell.strip()],
+    found = compare_task(
+        task,
+        None if cells is None else [cell.strip() for cell in cells.split(",") if cell.strip()],
         settings=settings or [],
-        flags={"text.data": data, "max_epochs": max_epochs, "seed": seed},
+        flags={"data": data, "max_epochs": max_epochs, "seed": seed},
         config=config,
         out=out,
         reporter=ConsoleReporter(),
@@ -49,5 +49,5 @@ def compare(
     if as_json:
         print(json.dumps({"run": str(found.folder), **found.figures}, ensure_ascii=False))
         return
-    print_comparison(found.figures)
+    output().print(table(found.table.columns, found.table.rows))
     output().print(f"\nDrawn in {found.folder}/report.html and {found.folder}/comparison.png")

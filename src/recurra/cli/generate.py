@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from recurra.cli._options import AsJson, Run, Seed
+from recurra.cli._runs import load_to
 
 
 def add_to(app: typer.Typer) -> None:
@@ -32,9 +33,8 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Write text with a trained language model."""
-    from recurra.jobs.language_model import load
 
-    pieces = load(run).stream(
+    pieces = load_to("generate", run).stream(
         prompt, tokens=tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
     )
     if as_json:

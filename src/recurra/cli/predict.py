@@ -20,23 +20,27 @@ def predict(
     file: Annotated[
         Path | None, typer.Option(metavar="PATH", help="A file of inputs; stdin with -.")
     ] = None,
-    count: Annotated[int, typer.Option(metavar="N", help="How many next words.")] = 5,
+    count: Annotated[
+        int | None, typer.Option(metavar="N", help="lm: how many next words; default: 5.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """For a language model: the likeliest next tokens after each beginning of a line."""
     from recurra.cli._lines import read_input
     from recurra.cli._tables import output, table
-    from recurra.jobs.language_model import load
+    from recurra.jobs.job import find_job
+    from recurra.jobs.loading import load
+    from recurra.training.progress import ConsoleReporter
 
-    prompts = read_input(text or [], file)
-    answers = load(run).predict(prompts, count)
+    inputs = read_input(text or [], file)
+    with ConsoleReporter().stage(f"reading {run}"):
+        model = load(run)
+    given = {name: value for name, value in {"count": count}.items() if value is not None}
+    answer = find_job(model.metrics["task"]).predict(model, inputs, given)
     if as_json:
-        found = [
-            {"input": prompt, "next": [{"token": t, "probability": p} for t, p in answer]}
-            for prompt, answer in zip(prompts, answers, strict=True)
-        ]
-        print(json.dumps(found, ensure_ascii=False))
+        print(json.dumps(answer.records, ensure_ascii=False))
         return
-    for prompt, answer in zip(prompts, answers, strict=True):
-        rows = [(token, f"{probability:.4f}") for token, probability in answer]
-        output().print(table((prompt, "probability"), rows))
+    for line in answer.text:
+        print(line)
+    for part in answer.tables:
+        output().print(table(part.columns, part.rows))

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from recurra.cli._options import AsJson, Run
+from recurra.cli._runs import load_to
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,10 +26,9 @@ def score(
     """Rank lines by their log-probability: n-best rescoring."""
     from recurra.cli._lines import read_input
     from recurra.cli._tables import output, table
-    from recurra.jobs.language_model import load
 
     lines = read_input(text or [], file)
-    scores = load(run).score(lines)
+    scores = load_to("score", run).score(lines)
     if as_json:
         print(json.dumps([one.as_dict() for one in scores], ensure_ascii=False))
         return

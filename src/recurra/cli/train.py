@@ -32,13 +32,16 @@ def train(
     ] = None,
     settings: Settings = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="recurrent (default), ngram or nnlm.")
+        str | None, typer.Option(metavar="NAME", help="lm: recurrent (default), ngram or nnlm.")
     ] = None,
     cell: Annotated[
         str | None, typer.Option(metavar="NAME", help="lstm, gru, rnn, irnn, …: see doctor.")
     ] = None,
     hidden_size: Annotated[int | None, typer.Option(metavar="N", help="Units of a layer.")] = None,
     num_layers: Annotated[int | None, typer.Option(metavar="N", help="Stacked layers.")] = None,
+    bidirectional: Annotated[
+        bool | None, typer.Option(help="Read in both directions; not for lm.")
+    ] = None,
     max_epochs: Annotated[
         int | None, typer.Option(metavar="N", help="Most passes over the data.")
     ] = None,
@@ -66,15 +69,21 @@ def train(
     Baselines are trained first and measured on the same text. The run folder holds the model, its
     configuration, figures, log and report.
     """
-    from recurra.cli._tables import print_training_summary
+    from recurra.cli._tables import print_summary
+    from recurra.jobs.job import find_job
     from recurra.jobs.training import train_task
     from recurra.training.progress import ConsoleReporter
 
     flags = {
-        **{"text.data": data, "text.valid": valid, "text.test": test, "model": model},
+        **{"data": data, "valid": valid, "test": test, "model": model},
         **{"cell": cell, "hidden_size": hidden_size, "num_layers": num_layers, "seed": seed},
         **{"max_epochs": max_epochs, "max_minutes": max_minutes, "precision": precision},
-        **{"devices": devices, "num_nodes": num_nodes, "memory_mib": memory},
+        **{
+            "bidirectional": bidirectional,
+            "devices": devices,
+            "num_nodes": num_nodes,
+            "memory_mib": memory,
+        },
     }
     trained = train_task(
         task,
@@ -90,4 +99,4 @@ def train(
     if as_json:
         print(json.dumps({"run": str(trained.folder), **trained.metrics}, ensure_ascii=False))
     else:
-        print_training_summary(trained, sys.stdout)
+        print_summary(trained, find_job(task).summary(trained), sys.stdout)

@@ -8,24 +8,15 @@ from typing import Any
 import yaml
 
 from recurra.errors import ConfigError
-from recurra.jobs.language_model_config import LanguageModelConfig
-from recurra.training.configuration import build, flatten, read_file, read_settings
-
-CONFIGS = {"lm": LanguageModelConfig}
-LATER = ("tag", "classify", "translate", "forecast")
-
-
-def config_class(task: str) -> type[LanguageModelConfig]:
-    """The configuration of a task.
-
-    Raises:
-        ConfigError: no such task, or none yet.
-    """
-    if task in CONFIGS:
-        return CONFIGS[task]
-    if task in LATER:
-        raise ConfigError(f"task {task!r}: this version of recurra does not have it yet; it has lm")
-    raise ConfigError(f"there is no task {task!r}; this version of recurra has lm")
+from recurra.jobs.job import find_job
+from recurra.jobs.run_config import RunConfig
+from recurra.training.configuration import (
+    build,
+    flatten,
+    known_keys,
+    read_file,
+    read_settings,
+)
 
 
 def resolve(
@@ -33,61 +24,63 @@ def resolve(
     file: Path | str | None = None,
     settings: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
-    recipe: Mapping[str, Any] | None = None,
-) -> LanguageModelConfig:
+    recipe: str | None = None,
+) -> Any:
     """The configuration of a run.
 
     Where no data is named, the recipe shipped for the embedded data stands below everything else.
 
     Args:
-        task: "lm".
+        task: its name.
         file: a YAML file.
         settings: `KEY=VALUE` strings.
         flags: values by flat or full key; `None` values are not set.
-        recipe: stands below everything else; `None` takes the shipped one where no data is named.
+        recipe: the name of a shipped recipe to stand below everything else; `None` takes the one
+            for the embedded data where no data is named, and none otherwise.
+
+    Returns:
+        The task's own kind of `RunConfig`.
 
     Raises:
         ConfigError: an unknown key or a value that is not allowed.
     """
-    config = config_class(task)
+    job = find_job(task)
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     layers = [
-        read_file(config, file) if file is not None else {},
-        read_settings(config, settings),
-        flatten(config, given, "option"),
+        read_file(job.Config, file) if file is not None else {},
+        read_settings(job.Config, settings),
+        flatten(job.Config, given, "option"),
     ]
-    if recipe is None and not any(layer.get("text.data") for layer in layers):
-        recipe = read_recipe(task, _kind(layers))
-    return build(config, recipe or {}, *layers)
+    merged = {key: value for layer in layers for key, value in layer.items()}
+    if recipe is None and not merged.get(known_keys(job.Config)["data"]):
+        recipe = job.recipe(merged)
+    shipped = read_recipe(task, recipe) if recipe is not None else {}
+    return build(job.Config, shipped, *layers).absolute()
 
 
-def configuration_for_file(file: Path, settings: Sequence[str] = ()) -> LanguageModelConfig:
+def configuration_for_file(file: Path, settings: Sequence[str] = ()) -> RunConfig:
     """The configuration that `recurra train TASK --config FILE` would run."""
     try:
         task = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("task", "lm")
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
         raise ConfigError(f"configuration {file} cannot be read: {error}") from error
-    return resolve(str(task), file, settings)
+    resolved: RunConfig = resolve(str(task), file, settings)
+    return resolved
 
 
-def from_run(values: Mapping[str, Any], where: str) -> LanguageModelConfig:
-    """The configuration of a run folder."""
-    config = config_class(str(values.get("task")))
+def from_run(values: Mapping[str, Any], where: str) -> Any:
+    """The configuration of a run folder: the task's own kind of `RunConfig`."""
+    config = find_job(str(values.get("task"))).Config
     return build(config, flatten(config, values, where))
 
 
-def read_recipe(task: str, model: str) -> dict[str, Any]:
+def read_recipe(task: str, name: str) -> dict[str, Any]:
     """A shipped recipe, as `{full path: value}`."""
-    path = files("recurra") / "configs" / f"{task}_{model}.yaml"
+    path = files("recurra") / "configs" / f"{task}_{name}.yaml"
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return flatten(config_class(task), values, path.name)
+    return flatten(find_job(task).Config, values, path.name)
 
 
-def to_yaml(config: LanguageModelConfig) -> str:
+def to_yaml(config: RunConfig) -> str:
     """A configuration as a file that `--config` accepts."""
     return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-
-
-def _kind(layers: Sequence[Mapping[str, Any]]) -> str:
-    named = [layer["model"] for layer in layers if "model" in layer]
-    return named[-1] if named and named[-1] in ("ngram", "nnlm") else "recurrent"

@@ -5,6 +5,9 @@ import platform
 import resource
 import sys
 from importlib.metadata import version
+from pathlib import Path
+from shlex import join
+from typing import Any
 
 import torch
 
@@ -36,6 +39,23 @@ def peak_memory_bytes() -> int:
     """Most memory that this process has held."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def command_line() -> str:
+    """The command that runs, as one would type it; "Python" for none of ours."""
+    is_ours = Path(sys.argv[0]).name in ("recurra", "main.py")
+    return join(["recurra", *sys.argv[1:]]) if is_ours else "Python"
+
+
+def provenance(seed: int) -> dict[str, Any]:
+    """What stands in every `metrics.json` so that its figures can be made again."""
+    return {
+        "peak_memory_bytes": peak_memory_bytes(),
+        "seed": seed,
+        "command": command_line(),
+        "versions": versions(),
+        "machine": machine(),
+    }
 
 
 def _processor() -> str:

@@ -1,6 +1,7 @@
 """Run folders: found or refused, made without overwriting, read without running anything."""
 
 import json
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import yaml
 
 from recurra.errors import RunFolderError
+from recurra.training.files import write_atomically, write_json, write_text
+from recurra.training.log import read_log
 
 CONFIG, METRICS, WEIGHTS = "config.yaml", "metrics.json", "model.safetensors"
 TOKENIZER, LOG, REPORT = "tokenizer.json", "log.csv", "report.html"
@@ -35,6 +38,31 @@ def new_folder(out: Path | str | None, name: str) -> Path:
     except OSError as error:
         raise RunFolderError(f"cannot make the run folder {folder}: {error.strerror}") from error
     return folder
+
+
+def write_run(
+    folder: Path, config: str, metrics: dict[str, Any], page: str, former: Path | None
+) -> None:
+    """Write what every run has beside its weights; `metrics.json`, which ends a run, comes last.
+
+    Args:
+        folder: of the run.
+        config: the content of `config.yaml`.
+        metrics: the content of `metrics.json`.
+        page: the content of `report.html`.
+        former: a folder that the model was written to before, whose log is copied.
+    """
+    write_text(folder / CONFIG, config)
+    source = None if former is None else former / LOG
+    if source is not None and source.exists() and former != folder:
+        write_atomically(folder / LOG, lambda beside: shutil.copyfile(source, beside))
+    write_text(folder / REPORT, page)
+    write_json(folder / METRICS, metrics)
+
+
+def read_rows(folder: Path) -> list[dict[str, float]]:
+    """The rows of a run's log; none for a model without steps."""
+    return read_log(folder / LOG) if (folder / LOG).exists() else []
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -237,9 +237,9 @@ def _seconds(call: Callable[[], object]) -> float:
 
 def time_ngrams(order: int = 5) -> list[dict[str, float | int | str]]:
     """Training and scoring an n-gram model of the embedded text."""
-    from recurra.jobs.corpus import read_corpus
-    from recurra.jobs.language_model_config import NgramOptions, TextOptions
-    from recurra.jobs.ngrams import estimate
+    from recurra.jobs.lm.config import NgramOptions, TextOptions
+    from recurra.jobs.lm.corpus import read_corpus
+    from recurra.jobs.lm.ngrams import estimate
 
     corpus = read_corpus(TextOptions())
     tokens = corpus.encoded["train"].tokens.numpy().astype("int32")

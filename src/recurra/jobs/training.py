@@ -1,34 +1,29 @@
-"""The language-modelling job: text, baselines, model, figures, run folder."""
+"""Training any task: its configuration and its run folder, made or gone on with."""
 
-import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from shlex import join
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from recurra.data.splits import TextSplits
 from recurra.errors import ConfigError
 from recurra.jobs import run_folder
-from recurra.jobs.configurations import config_class, from_run, resolve, to_yaml
-from recurra.jobs.corpus import Corpus, absolute, fingerprint, measure, read_corpus
-from recurra.jobs.language_model import LanguageModel, Paths, as_list
-from recurra.jobs.language_model_config import LanguageModelConfig
-from recurra.jobs.machine import machine, peak_memory_bytes, versions
-from recurra.jobs.ngrams import Baseline, interpolate, measure_baselines, train_ngram
-from recurra.jobs.predictors import Trained
+from recurra.jobs.configurations import from_run, resolve, to_yaml
+from recurra.jobs.job import find_job
+from recurra.jobs.run_config import RunConfig
+from recurra.tasks.task import Task
 from recurra.training.configuration import build, flatten, read_settings
 from recurra.training.files import remove_leftovers, write_json, write_text
-from recurra.training.log import read_log
 from recurra.training.progress import Reporter
 from recurra.training.ranks import is_main_process
 
-SAMPLES, SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 4, 40, 0.8
+if TYPE_CHECKING:
+    from recurra.training.trainer import Outcome  # Lightning takes seconds to import
+
 RESUMABLE = (
     *("training.max_epochs", "training.max_minutes", "training.patience"),
     *("hardware.devices", "hardware.num_nodes"),
 )
+Paths = str | Path | Sequence[str | Path]
 
 
 def train_task(
@@ -40,11 +35,11 @@ def train_task(
     out: Path | None = None,
     resume: Path | None = None,
     reporter: Reporter | None = None,
-) -> LanguageModel | None:
+) -> Any:
     """Train a task into a run folder; what `recurra train` does.
 
     Args:
-        task: "lm".
+        task: its name.
         config: a YAML file.
         settings: `KEY=VALUE`.
         flags: values by key, `None` for not given.
@@ -60,181 +55,142 @@ def train_task(
         Interrupted: Ctrl-C or SIGTERM; a checkpoint was written.
     """
     reporter = reporter if reporter and is_main_process() else Reporter()
-    config_class(task)
+    job = find_job(task)
     if resume is not None:
-        resolved = _resumed(resume, config, settings, flags or {}, out)
+        resolved = _resumed(task, resume, config, settings, flags or {}, out)
         remove_leftovers(resume)
-        return train_language_model(resolved, resume, reporter)
+        return job.train(resolved, resume, reporter)
     resolved = resolve(task, config, settings, flags)
-    resolved = resolved.model_copy(update={"text": absolute(resolved.text)})
     if not is_main_process():  # the run folder is the first process's
         with tempfile.TemporaryDirectory() as folder:
-            return train_language_model(resolved, Path(folder), reporter)
+            return job.train(resolved, Path(folder), reporter)
     own = run_folder.new_folder(out, task)
     write_text(own / run_folder.CONFIG, to_yaml(resolved))
-    return train_language_model(resolved, own, reporter)
+    return job.train(resolved, own, reporter)
 
 
 def train_in_python(
-    data: Paths | TextSplits | None,
-    valid: Paths | None,
-    test: Paths | None,
-    out: str | Path | None,
-    reporter: Reporter,
+    task: str,
     options: Mapping[str, Any],
-) -> LanguageModel:
-    """What `LanguageModel.train` does."""
-    splits = data if isinstance(data, TextSplits) else None
-    paths = {"text.data": data, "text.valid": valid, "text.test": test}
-    named = {k: as_list(v) for k, v in paths.items() if v is not None and v is not splits}  # type: ignore[arg-type]
-    flags = {**options, **named}
-    if splits is not None:  # a text at hand is not the embedded one, whose recipe does not apply
-        config = build(LanguageModelConfig, flatten(LanguageModelConfig, flags, "option"))
+    *,
+    data: Paths | None = None,
+    valid: Paths | None = None,
+    test: Paths | None = None,
+    at_hand: Any = None,
+    out: str | Path | None = None,
+    reporter: Reporter | None = None,
+) -> Any:
+    """Train a task from Python; what `LanguageModel.train` and its likes do.
+
+    Args:
+        task: its name.
+        options: values by flat or full key.
+        data, valid, test: files, folders or globs.
+        at_hand: data in memory, in the place of files; the recipe for the embedded data does then
+            not apply.
+        out: the run folder; `None` writes nothing.
+        reporter: shows the progress.
+
+    Returns:
+        The trained model.
+    """
+    job, reporter = find_job(task), reporter or Reporter()
+    paths = {"data": data, "valid": valid, "test": test}
+    flags = {**options, **{k: as_list(v) for k, v in paths.items() if v is not None}}
+    if at_hand is not None:
+        config = build(job.Config, flatten(job.Config, flags, "option"))
     else:
-        config = resolve("lm", flags=flags)
-    config = config.model_copy(update={"text": absolute(config.text)})
+        config = resolve(task, flags=flags)
     if out is not None:
-        folder = run_folder.new_folder(out, "lm")
+        folder = run_folder.new_folder(out, task)
         write_text(folder / run_folder.CONFIG, to_yaml(config))
-        trained = train_language_model(config, folder, reporter, splits)
+        trained = job.train(config, folder, reporter, at_hand=at_hand)
     else:
         with tempfile.TemporaryDirectory() as temporary:
-            trained = train_language_model(config, Path(temporary), reporter, splits, keep=False)
+            trained = job.train(config, Path(temporary), reporter, at_hand=at_hand, keep=False)
     if trained is None:
         raise SystemExit(0)  # a further process of a distributed run: its work is done
     return trained
 
 
-def train_language_model(
-    config: LanguageModelConfig,
-    folder: Path,
-    reporter: Reporter,
-    splits: TextSplits | None = None,
-    *,
-    corpus: Corpus | None = None,
-    keep: bool = True,
-) -> LanguageModel | None:
-    """Train, measure and describe a language model in its folder.
-
-    Args:
-        config: resolved.
-        folder: for the log and the checkpoints, and the rest if `keep`.
-        reporter: shows the progress.
-        splits: the text, if it is in memory only.
-        corpus: the text, if it was read already.
-        keep: write the model and its figures.
+def fit_network(
+    task: Task, config: RunConfig, folder: Path, reporter: Reporter, title: str
+) -> "Outcome | None":
+    """Train the network of a task in a run folder.
 
     Returns:
-        The model; `None` on all processes but the first.
+        How it went; `None` on all processes but the first.
+
+    Raises:
+        Interrupted: by a signal; the folder's checkpoint goes on from there.
     """
-    started_s = time.monotonic()
-    if corpus is None:
-        with reporter.stage("reading and tokenising the text"):
-            corpus = read_corpus(config.text, splits)
-    _check_same_text(folder, corpus)
-    if config.model == "ngram":
-        trained: Trained | None = train_ngram(config, corpus, reporter)
-        baselines: dict[str, Baseline] = {}
-    else:
-        from recurra.jobs.neural_training import train_neural  # Lightning takes seconds to import
+    from recurra.training.interruption import Interrupted
+    from recurra.training.trainer import fit
 
-        baselines = measure_baselines(config, corpus, reporter) if is_main_process() else {}
-        trained = train_neural(config, corpus, folder, reporter)
-    if trained is None:
-        return None
-    with reporter.stage("measuring on valid and test"):
-        metrics = _metrics(config, corpus, trained, baselines)
-    metrics["total_seconds"] = round(time.monotonic() - started_s, 3)
-    metrics["data"]["in_memory"] = splits is not None
-    log = folder / run_folder.LOG
-    rows = read_log(log) if log.exists() else []
-    model = LanguageModel(trained.predictor, config, metrics, rows, splits=splits)
-    if keep:
-        with reporter.stage("writing the run folder and its report"):
-            model.write(folder)
-    return model
+    outcome = fit(
+        task,
+        config.training,
+        config.hardware,
+        folder,
+        seed=config.seed,
+        reporter=reporter,
+        title=title,
+    )
+    if outcome.reason == "interrupted":
+        raise Interrupted(outcome.stop_signal, folder, config.task)
+    return outcome if outcome.is_main_process else None
 
 
-def _metrics(
-    config: LanguageModelConfig,
-    corpus: Corpus,
-    trained: Trained,
-    baselines: Mapping[str, Baseline],
-) -> dict[str, Any]:
-    predictor = trained.predictor
-    options = {"tokens": SAMPLE_TOKENS, "temperature": SAMPLE_TEMPERATURE, "stop": "\n"}
-    samples = [
-        "".join(predictor.stream("", seed=config.seed + i, **options)) for i in range(SAMPLES)
-    ]
-    return {
-        "task": "lm",
-        "model": config.model,
-        "description": trained.description,
-        **measure(predictor, corpus),
-        "baselines": {name: baseline.figures for name, baseline in baselines.items()},
-        **({"interpolated": interpolate(predictor, baselines, corpus)} if baselines else {}),
-        "parameters": predictor.parameters(),
-        "seconds": round(trained.seconds, 3),
-        "tokens_per_s": round(trained.tokens_per_s, 1),
-        "peak_memory_bytes": peak_memory_bytes(),
-        "seed": config.seed,
-        "command": command_line(),
-        "versions": versions(),
-        "machine": machine(),
-        "training": trained.facts,
-        "data": corpus.facts(),
-        "samples": samples,
-        **({"sparsity": trained.sparsity} if trained.sparsity else {}),
-    }
+def check_same_data(folder: Path, fingerprint: str) -> None:
+    """A run that goes on must find the data it began with.
 
-
-def command_line() -> str:
-    """The command that runs, as one would type it; "Python" for none of ours."""
-    is_ours = Path(sys.argv[0]).name in ("recurra", "main.py")
-    return join(["recurra", *sys.argv[1:]]) if is_ours else "Python"
-
-
-def _check_same_text(folder: Path, corpus: Corpus) -> None:
-    """A run that goes on must find the text it began with."""
-    path = folder / "checkpoints" / "text.json"
-    found = fingerprint(corpus.splits)
+    Raises:
+        ConfigError: it is other data.
+    """
+    path = folder / "checkpoints" / "data.json"
     if not path.exists():
         if is_main_process():
             path.parent.mkdir(exist_ok=True)
-            write_json(path, {"fingerprint": found})
+            write_json(path, {"fingerprint": fingerprint})
         return
     expected = run_folder.read_json(path)["fingerprint"]
-    if expected != found:
+    if expected != fingerprint:
         raise ConfigError(
-            f"{folder}: the text is not the one that the run began with (fingerprint {found}, "
-            f"expected {expected}), so it cannot go on; restore the text or train anew"
+            f"{folder}: the data is not what the run began with (fingerprint {fingerprint}, "
+            f"expected {expected}), so it cannot go on; restore the data or train anew"
         )
 
 
+def as_list(paths: Paths) -> list[str]:
+    """One path or several, as strings."""
+    return [str(paths)] if isinstance(paths, str | Path) else [str(path) for path in paths]
+
+
 def _resumed(
+    task: str,
     folder: Path,
     config: Path | None,
     settings: Sequence[str],
     flags: Mapping[str, Any],
     out: Path | None,
-) -> LanguageModelConfig:
+) -> Any:
     """The configuration of a run that goes on, with new limits if there are any."""
     if config is not None or out is not None:
         raise ConfigError("--resume takes folder and configuration of the run: leave out --config")
+    values = run_folder.read_config(folder)
+    if values["task"] != task:
+        raise ConfigError(f"--resume: {folder} is a run of {values['task']}, not of {task}")
+    kind = find_job(task).Config
     given = {name: value for name, value in flags.items() if value is not None}
-    changes = {
-        **read_settings(LanguageModelConfig, settings),
-        **flatten(LanguageModelConfig, given, "option"),
-    }
+    changes = {**read_settings(kind, settings), **flatten(kind, given, "option")}
     refused = sorted(changes.keys() - set(RESUMABLE))
     if refused:
         raise ConfigError(
             f"--resume: {', '.join(refused)} cannot change in the middle of a run; these can: "
             f"{', '.join(RESUMABLE)}"
         )
-    values = run_folder.read_config(folder)
     where = str(folder / run_folder.CONFIG)
-    resolved = build(LanguageModelConfig, flatten(LanguageModelConfig, values, where), changes)
+    resolved = build(kind, flatten(kind, values, where), changes)
     if changes:
         write_text(folder / run_folder.CONFIG, to_yaml(resolved))
     return from_run(resolved.model_dump(mode="json"), where)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
@@ -48,6 +49,11 @@ class Outcome:
     reason: str
     stop_signal: int
     is_main_process: bool
+
+    def facts(self) -> dict[str, Any]:
+        """What a report says of the training: steps, epochs, clipped share, why it ended."""
+        names = ("steps", "epochs", "best_step", "clipped_share", "reason")
+        return {name: getattr(self, name) for name in names}
 
 
 def fit(

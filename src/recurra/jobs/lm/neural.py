@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import RunFolderError
-from recurra.jobs.language_model_config import LanguageModelConfig
+from recurra.jobs.lm.config import LanguageModelConfig
 from recurra.models.language_model import RecurrentLanguageModel
 from recurra.models.nnlm import NNLM
 from recurra.tasks.lm.dynamic_evaluation import choose_learning_rate, dynamic_nats_per_token

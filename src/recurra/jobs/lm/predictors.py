@@ -10,7 +10,7 @@ from torch import Tensor
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import DataError, RunFolderError
 from recurra.jobs import run_folder
-from recurra.jobs.language_model_config import LanguageModelConfig
+from recurra.jobs.lm.config import LanguageModelConfig
 from recurra.tasks.lm.evaluation import EncodedText
 
 
@@ -77,8 +77,8 @@ def load_predictor(config: LanguageModelConfig, folder: Path) -> Predictor:
     Raises:
         RunFolderError: the tokenizer or the weights are missing or damaged.
     """
-    from recurra.jobs.neural import NeuralPredictor
-    from recurra.jobs.ngrams import NGramPredictor
+    from recurra.jobs.lm.neural import NeuralPredictor
+    from recurra.jobs.lm.ngrams import NGramPredictor
 
     try:
         tokenizer = Tokenizer.load(folder / run_folder.TOKENIZER)

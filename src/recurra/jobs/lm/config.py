@@ -5,20 +5,19 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from recurra.cells import find_cell
-from recurra.insight.report import model_name
+from recurra.insight.language_model_report import model_name
+from recurra.jobs.run_config import DataOptions, RunConfig
 from recurra.training.configuration import Options
-from recurra.training.options import HardwareOptions, Positive, TrainingOptions
+from recurra.training.options import Positive
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class TextOptions(Options):
-    """The text and its tokens.
+class TextOptions(DataOptions):
+    """The text and its tokens. None means the embedded documentation of Python; its last twentieth
+    is test, the twentieth before that valid, where these are not named.
 
     Attributes:
-        data: files, folders or globs to train on; none means the embedded documentation of Python.
-        valid: the same, to choose the model by; none means the last twentieth of `data`.
-        test: the same, to report on; none means the twentieth before that.
         tokenizer: "word", "bpe" or "char".
         vocabulary_size: most entries of the vocabulary; needed by bpe only.
         minimum_count: a word seen less often in the training text is unknown.
@@ -26,9 +25,6 @@ class TextOptions(Options):
         split_punctuation: separate punctuation from words; else words stand between white space.
     """
 
-    data: tuple[str, ...] = ()
-    valid: tuple[str, ...] = ()
-    test: tuple[str, ...] = ()
     tokenizer: Literal["word", "bpe", "char"] = "word"
     vocabulary_size: Positive | None = None
     minimum_count: Positive = 2
@@ -127,25 +123,21 @@ class RegularisationOptions(Options):
     slowness_penalty: float = Field(default=0.0, ge=0)
 
 
-class LanguageModelConfig(Options):
+class LanguageModelConfig(RunConfig):
     """A language-modelling run.
 
     Attributes:
         task: "lm".
         model: "recurrent", "ngram" or "nnlm".
-        seed: of weights, dropout and jitter.
     """
 
     task: Literal["lm"] = "lm"
     model: Literal["recurrent", "ngram", "nnlm"] = "recurrent"
-    seed: Annotated[int, Field(ge=0)] = 1
     text: TextOptions = TextOptions()
     batches: BatchOptions = BatchOptions()
     network: NetworkOptions = NetworkOptions()
     regularisation: RegularisationOptions = RegularisationOptions()
     ngram: NgramOptions = NgramOptions()
-    training: TrainingOptions = TrainingOptions()
-    hardware: HardwareOptions = HardwareOptions()
 
     @model_validator(mode="after")
     def _writes_arpa_of_ngrams_only(self) -> Self:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import ArgumentError, DataError
-from recurra.jobs.corpus import Corpus, measure
-from recurra.jobs.language_model_config import LanguageModelConfig, NgramOptions
-from recurra.jobs.predictors import Predictor, Trained
+from recurra.jobs.lm.config import LanguageModelConfig, NgramOptions
+from recurra.jobs.lm.corpus import Corpus, measure
+from recurra.jobs.lm.predictors import Predictor, Trained
 from recurra.models.ngram import NGramModel, arpa
 from recurra.tasks.lm.evaluation import EncodedText, encode, metrics_of
 from recurra.tasks.lm.generation import next_tokens, stream

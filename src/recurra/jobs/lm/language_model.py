@@ -1,23 +1,20 @@
 """`recurra.LanguageModel`: trained, measured, used and saved in one line each."""
 
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from recurra.data.splits import TextSplits
-from recurra.errors import ArgumentError, DataError, RunFolderError
+from recurra.errors import ArgumentError, DataError
 from recurra.jobs import run_folder
 from recurra.jobs.configurations import from_run, to_yaml
-from recurra.jobs.corpus import fingerprint, read_files, read_splits
-from recurra.jobs.language_model_config import LanguageModelConfig
-from recurra.jobs.predictors import Predictor, load_predictor
-from recurra.training.files import write_atomically, write_json, write_text
-from recurra.training.log import read_log
+from recurra.jobs.lm.config import LanguageModelConfig
+from recurra.jobs.lm.corpus import fingerprint, read_files, read_splits
+from recurra.jobs.lm.predictors import Predictor, load_predictor
+from recurra.jobs.training import Paths, as_list, train_in_python
+from recurra.training.files import write_atomically
 from recurra.training.progress import Reporter
-
-Paths = str | Path | Sequence[str | Path]
 
 
 @dataclass
@@ -80,9 +77,18 @@ class LanguageModel:
             ConfigError: an unknown option, or a value that is not allowed.
             DataError: a text that cannot be read.
         """
-        from recurra.jobs.training import train_in_python
-
-        return train_in_python(data, valid, test, out, reporter or Reporter(), options)
+        is_at_hand = isinstance(data, TextSplits)
+        trained: LanguageModel = train_in_python(
+            "lm",
+            options,
+            data=None if isinstance(data, TextSplits) else data,
+            valid=valid,
+            test=test,
+            at_hand=data if is_at_hand else None,
+            out=out,
+            reporter=reporter,
+        )
+        return trained
 
     def evaluate(self, data: Paths | None = None, *, dynamic: bool = False) -> dict[str, float]:
         """Perplexity per word, bits per byte, nats per token, tokens.
@@ -154,19 +160,16 @@ class LanguageModel:
 
     def write(self, folder: Path) -> None:
         """Write into a folder that is this model's own."""
-        from recurra.insight.report import language_model_report
-        from recurra.jobs.ngrams import NGramPredictor
+        from recurra.insight.language_model_report import language_model_report
+        from recurra.jobs.lm.ngrams import NGramPredictor
 
-        text = to_yaml(self.config)
         self.predictor.save(folder / run_folder.WEIGHTS)
         if isinstance(self.predictor, NGramPredictor) and self.config.ngram.arpa:
             self.predictor.write_arpa(folder / run_folder.ARPA)
         write_atomically(folder / run_folder.TOKENIZER, self.predictor.tokenizer.save)
-        write_text(folder / run_folder.CONFIG, text)
-        self._copy_log(folder)
+        text = to_yaml(self.config)
         page = language_model_report(self.metrics, self.log, text)
-        write_text(folder / run_folder.REPORT, page)
-        write_json(folder / run_folder.METRICS, self.metrics)
+        run_folder.write_run(folder, text, self.metrics, page, self.folder)
         self.folder = folder
 
     @classmethod
@@ -175,14 +178,7 @@ class LanguageModel:
         config = from_run(run_folder.read_config(folder), str(folder / run_folder.CONFIG))
         metrics = run_folder.read_metrics(folder)
         predictor = load_predictor(config, folder)
-        log = folder / run_folder.LOG
-        return cls(predictor, config, metrics, read_log(log) if log.exists() else [], folder)
-
-    def _copy_log(self, folder: Path) -> None:
-        source = None if self.folder is None else self.folder / run_folder.LOG
-        target = folder / run_folder.LOG
-        if source is not None and source.exists() and source != target:
-            write_atomically(target, lambda beside: shutil.copyfile(source, beside))
+        return cls(predictor, config, metrics, run_folder.read_rows(folder), folder)
 
     def _splits(self) -> TextSplits:
         if self.splits is not None:
@@ -199,34 +195,3 @@ class LanguageModel:
                 "measure on"
             )
         return splits
-
-
-def as_list(paths: Paths) -> list[str]:
-    """One path or several, as strings."""
-    return [str(paths)] if isinstance(paths, str | Path) else [str(path) for path in paths]
-
-
-def load(path: str | Path) -> LanguageModel:
-    """A trained model, from its run folder.
-
-    Reads JSON, YAML and safetensors only: nothing in a folder can run code.
-
-    Raises:
-        RunFolderError: not a run folder, an unfinished or a damaged one.
-
-    Example:
-        >>> import recurra, tempfile
-        >>> from recurra.data.splits import split_lines
-        >>> text = split_lines(["one two three four"] * 50)
-        >>> model = recurra.LanguageModel.train(text, model="ngram", order=3)
-        >>> folder = tempfile.mkdtemp()
-        >>> model.save(folder)
-        >>> lines = ["one two three four", "four three two one"]
-        >>> recurra.load(folder).score(lines) == model.score(lines)
-        True
-    """
-    folder = Path(path)
-    try:
-        return LanguageModel.load(folder)
-    except (KeyError, DataError) as error:
-        raise RunFolderError(f"the run folder {folder} is damaged: {error}") from error

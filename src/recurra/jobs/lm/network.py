@@ -1,23 +1,20 @@
 """Neural language models in a job: built and trained."""
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from recurra.data.lanes import Lanes
-from recurra.jobs.corpus import Corpus
-from recurra.jobs.language_model_config import LanguageModelConfig
-from recurra.jobs.neural import NeuralPredictor
-from recurra.jobs.predictors import Trained
+from recurra.jobs.lm.config import LanguageModelConfig
+from recurra.jobs.lm.corpus import Corpus
+from recurra.jobs.lm.neural import NeuralPredictor
+from recurra.jobs.lm.predictors import Trained
+from recurra.jobs.training import fit_network
 from recurra.models.language_model import RecurrentLanguageModel
 from recurra.models.nnlm import NNLM
 from recurra.tasks.lm.task import LanguageModelTask
-from recurra.training.interruption import Interrupted
 from recurra.training.progress import Reporter
-from recurra.training.trainer import Outcome, fit
 
 
 def build_network(config: LanguageModelConfig, vocabulary_size: int) -> nn.Module:
@@ -50,24 +47,9 @@ def train_neural(
     model = build_network(config, len(tokenizer.vocabulary))
     task = LanguageModelTask(model, lanes, corpus.encoded, tokenizer.eos_id)
     name = config.description()
-    outcome = fit(
-        task,
-        config.training,
-        config.hardware,
-        folder,
-        seed=config.seed,
-        reporter=reporter,
-        title=name,
-    )
-    if outcome.reason == "interrupted":
-        raise Interrupted(outcome.stop_signal, folder, "lm")
-    if not outcome.is_main_process:
+    outcome = fit_network(task, config, folder, reporter, name)
+    if outcome is None:
         return None
     predictor = NeuralPredictor(task.model, tokenizer, config.model)
-    return Trained(predictor, name, outcome.seconds, outcome.units_per_s, _facts(config, outcome))
-
-
-def _facts(config: LanguageModelConfig, outcome: Outcome) -> dict[str, Any]:
-    left_out = ("is_main_process", "stop_signal", "seconds", "units_per_s", "best")
-    facts = {name: value for name, value in asdict(outcome).items() if name not in left_out}
-    return {**facts, "gradient_clip": config.training.gradient_clip}
+    facts = {**outcome.facts(), "gradient_clip": config.training.gradient_clip}
+    return Trained(predictor, name, outcome.seconds, outcome.units_per_s, facts)

@@ -11,8 +11,8 @@ from recurra.data.splits import TextSplits, split_lines
 from recurra.data.text import expand_paths, read_lines
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import DataError
-from recurra.jobs.language_model_config import TextOptions
-from recurra.jobs.predictors import Predictor
+from recurra.jobs.lm.config import TextOptions
+from recurra.jobs.lm.predictors import Predictor
 from recurra.tasks.lm.evaluation import EncodedText, encode
 
 SPLITS = ("train", "valid", "test")
@@ -107,15 +107,6 @@ def measure(predictor: Predictor, corpus: Corpus) -> dict[str, Any]:
     if "test" in corpus.splits.overlapping:
         texts["test_with_overlap"] = corpus.splits.overlapping["test"]
     return {name: predictor.evaluate(lines, f"the {name} text") for name, lines in texts.items()}
-
-
-def absolute(options: TextOptions) -> TextOptions:
-    """The same text, found from any working folder."""
-    paths = {
-        name: tuple(str(Path(path).expanduser().absolute()) for path in getattr(options, name))
-        for name in ("data", "valid", "test")
-    }
-    return options.model_copy(update=paths)
 
 
 def fingerprint(splits: TextSplits) -> str:

@@ -1,0 +1,1 @@
+"""Language models from text to use: n-gram, feed-forward and recurrent."""
