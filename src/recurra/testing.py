@@ -5,7 +5,9 @@ cell on every backend. Weights, states and upstream gradients are random and dis
 with constant weights or zero states, exchanged gates and dropped states go unnoticed.
 """
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,9 +18,12 @@ from recurra.errors import CellError
 from recurra.layers import Recurrent, State
 from recurra.reference import Controls, Parameters, Tensors, scan
 
-# Error allowed against float64, relative to the largest value: four times what plain torch
-# arithmetic in float32 makes of the same problem, and never under this floor.
+# Error allowed against float64: four times what plain torch makes of the same problem in float32,
+# and never under this floor. Polynomials for tanh and sigmoid, right to 1e-6, cost about that
+# alone; measured: 1.8e-6 in the gradient of a gain of layer normalisation, a sum that cancels.
 FLOOR = 2e-6
+# How far two ways to the same float32 answer may be apart, relative to the largest value.
+CLOSE = 4e-6
 
 
 def check_cell(cell: Cell, *, backend: str = "auto", seed: int = 0) -> None:
@@ -133,15 +138,67 @@ def _controls(kind: str, x: Tensor, state: Tensors, is_reverse: bool) -> Control
     return Controls(is_reverse=is_reverse)
 
 
-def _check_against_float64(cell: Cell, backend: str, kind: str, is_reverse: bool) -> None:
-    """Outputs, last states and gradients, with random gradients coming from all of them."""
-    x, state, parameters = random_problem(cell)
-    controls = _controls(kind, x, state, is_reverse)
+@dataclass(frozen=True)
+class Error:
+    """How far one result is from float64, and how far plain torch's float32 is.
+
+    Attributes:
+        name: "sequence h", "last c", "gradient weight_hh", …
+        ours: norm of the difference over the norm of the truth, on the whole tensor.
+        torch: the same of the reference loop in float32.
+        ours_worst_step: largest such ratio of a single step, for what has steps; steps whose norm
+            is below a thousandth of the largest count as that. Equal to `ours` for other results.
+        torch_worst_step: the same of the reference loop in float32.
+    """
+
+    name: str
+    ours: float
+    torch: float
+    ours_worst_step: float
+    torch_worst_step: float
+
+    @property
+    def is_ok(self) -> bool:
+        """Within four times what plain torch makes of it, or under the floor."""
+        return self.ours <= max(4 * self.torch, FLOOR) and (
+            self.ours_worst_step <= max(4 * self.torch_worst_step, FLOOR)
+        )
+
+
+def errors_against_float64(
+    cell: Cell,
+    *,
+    backend: str = "auto",
+    controls: str = "plain",
+    is_reverse: bool = False,
+    **sizes: int,
+) -> list[Error]:
+    """Errors of a backend in float32: outputs, every state, last states and every gradient.
+
+    Weights, inputs, states and the gradients from above are random.
+
+    Args:
+        cell: any cell.
+        backend: what runs it.
+        controls: "plain", "lengths" (ragged, with a full and an empty row), "reset" or "masks"
+            (recurrent dropout and zoneout).
+        is_reverse: run from the last step to the first.
+        sizes: `time`, `batch`, `input_size` and `hidden_size`, in place of those of
+            `random_problem`.
+
+    Example:
+        >>> from recurra.cells import GRU_CELL
+        >>> errors = errors_against_float64(GRU_CELL, time=20, hidden_size=17)
+        >>> [error.name for error in errors][:3], all(error.is_ok for error in errors)
+        (['sequence h', 'last h', 'gradient x'], True)
+    """
+    x, state, parameters = random_problem(cell, **sizes)  # type: ignore[arg-type]
+    drawn = _controls(controls, x, state, is_reverse)
     upstream: list[Tensor] = []
 
     def through(run: Callable[..., tuple[Tensors, Tensors]], dtype: torch.dtype) -> list[Tensor]:
         leaves = [t.detach().to(dtype).requires_grad_() for t in _flat(x, state, parameters)]
-        sequences, last = run(cell, *_unflat(leaves, state, parameters), _cast(controls, dtype))
+        sequences, last = run(cell, *_unflat(leaves, state, parameters), _cast(drawn, dtype))
         results = [*sequences, *last]
         if not upstream:
             upstream.extend(torch.randn_like(r) for r in results)
@@ -157,19 +214,45 @@ def _check_against_float64(cell: Cell, backend: str, kind: str, is_reverse: bool
         return kernels.run(*arguments, all_states=True, backend=backend)  # type: ignore[arg-type]
 
     truth = through(scan, torch.float64)
-    plain = through(scan, torch.float32)
+    plain, got = through(scan, torch.float32), through(ours, torch.float32)
     names = [f"sequence {s}" for s in cell.states] + [f"last {s}" for s in cell.states]
     names += [f"gradient {n}" for n in _names(cell, parameters)]
-    for name, got, want, torch32 in zip(
-        names, through(ours, torch.float32), truth, plain, strict=True
-    ):
-        allowed = max(4 * _error(torch32, want), FLOOR)
-        error = _error(got, want)
-        direction = "reverse" if is_reverse else "forward"
-        assert error <= allowed, (
-            f"cell {cell.name!r}, {kind}, {direction}: {name} is off by {error:.1e} of its "
-            f"largest value, allowed {allowed:.1e}"
+    return [
+        Error(
+            name,
+            _relative(g, w),
+            _relative(p, w),
+            _relative_at_worst_step(name, g, w),
+            _relative_at_worst_step(name, p, w),
         )
+        for name, g, w, p in zip(names, got, truth, plain, strict=True)
+    ]
+
+
+def _check_against_float64(cell: Cell, backend: str, kind: str, is_reverse: bool) -> None:
+    """Outputs, last states and gradients, with random gradients coming from all of them."""
+    direction = "reverse" if is_reverse else "forward"
+    for error in errors_against_float64(
+        cell, backend=backend, controls=kind, is_reverse=is_reverse
+    ):
+        assert error.is_ok, f"cell {cell.name!r}, {kind}, {direction}: {error}"
+
+
+def _relative(got: Tensor, want: Tensor) -> float:
+    """Norm of the difference over the norm of what is wanted."""
+    if not want.numel():
+        return 0.0
+    error = float((got.double() - want).norm() / want.norm().clamp_min(1e-3))
+    return error if math.isfinite(error) else math.inf
+
+
+def _relative_at_worst_step(name: str, got: Tensor, want: Tensor) -> float:
+    if not (name.startswith("sequence") or name == "gradient x") or not want.numel():
+        return _relative(got, want)
+    norms = want.flatten(1).norm(dim=1)
+    scale = norms.clamp_min(1e-3 * float(norms.max())).clamp_min(1e-6)
+    error = float(((got.double() - want).flatten(1).norm(dim=1) / scale).max())
+    return error if math.isfinite(error) else math.inf
 
 
 def _names(cell: Cell, parameters: Parameters) -> list[str]:
@@ -212,7 +295,7 @@ def _error(got: Tensor, want: Tensor) -> float:
 
 def _assert_close(name: str, cell: Cell, got: Tensor, want: Tensor) -> None:
     error = _error(got.detach(), want.detach().double())
-    assert error <= 2 * FLOOR, (
+    assert error <= CLOSE, (
         f"cell {cell.name!r}: {name}; they differ by {error:.1e} of the largest value"
     )
 

@@ -1,0 +1,70 @@
+"""Kernels at sizes that reach every path: tails, tiles, shared weights, long and short sequences.
+
+Each is held to four times plain torch's own float32 error, on the whole of every result and at its
+worst step, with random weights, states and upstream gradients.
+"""
+
+import pytest
+import torch
+
+from recurra.cells import CELLS
+from recurra.testing import errors_against_float64
+
+# (time, batch, inputs, hidden): primes, one row, one step, over a tile, an R of over 2 MB.
+CASES = {
+    "one step": (1, 3, 5, 7),
+    "one row": (65, 1, 13, 31),
+    "two rows": (7, 2, 64, 64),
+    "primes": (7, 23, 11, 53),
+    "over a tile": (13, 41, 40, 129),
+    "tall": (2, 130, 3, 16),
+}
+LONG = (300, 3, 7, 19)
+LARGE = {"rnn": 769, "gru": 449, "lstm": 384, "lstm_layer_norm": 384, "gru_reset_before": 449}
+NAMES = list(CELLS)
+
+
+def check(name: str, controls: str, is_reverse: bool, sizes: tuple[int, int, int, int]) -> None:
+    torch.manual_seed(sum(sizes))
+    keys = ("time", "batch", "input_size", "hidden_size")
+    errors = errors_against_float64(
+        CELLS[name],
+        backend="cpu",
+        controls=controls,
+        is_reverse=is_reverse,
+        **dict(zip(keys, sizes, strict=True)),
+    )
+    wrong = [error for error in errors if not error.is_ok]
+    assert not wrong, wrong
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", NAMES)
+def test_kernels_are_as_exact_as_plain_torch(name: str, case: str) -> None:
+    kinds = ("plain", "lengths", "reset", "masks")
+    turn = NAMES.index(name) + list(CASES).index(case)  # so that all kinds and directions come
+    check(name, "plain", False, CASES[case])
+    controls = kinds[1 + turn % 3] if CASES[case][0] > 1 else "reset"
+    check(name, controls, turn % 2 == 1, CASES[case])
+
+
+@pytest.mark.parametrize("name", ["rnn", "jordan", "gru", "lstm", "lstm_layer_norm"])
+def test_errors_do_not_grow_over_three_hundred_steps(name: str) -> None:
+    check(name, "plain", False, LONG)
+
+
+@pytest.mark.parametrize("controls", ["plain", "lengths"])
+@pytest.mark.parametrize("name", LARGE)
+def test_threads_that_share_a_large_matrix_are_as_exact(name: str, controls: str) -> None:
+    check(name, controls, False, (5, 6, 10, LARGE[name]))
+
+
+@pytest.mark.parametrize("level", ["avx2", "basic"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_lesser_processor_is_as_exact(name: str, level: str, monkeypatch) -> None:
+    import llvmlite.binding as llvm
+
+    if level == "avx2" and not llvm.get_host_cpu_features().get("avx2"):
+        pytest.skip("this processor has no AVX2")
+    monkeypatch.setenv("RECURRA_CPU_LEVEL", level)
+    check(name, "lengths", NAMES.index(name) % 2 == 1, CASES["primes"])
