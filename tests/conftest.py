@@ -1,9 +1,45 @@
-"""Every test starts from the same random state."""
+"""Every test starts from the same random state, on the backend that the command line names."""
 
 import pytest
 import torch
+
+from recurra.layers import Recurrent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--backend", default="auto", help="what layers run on where a test names no backend"
+    )
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _backend(request: pytest.FixtureRequest) -> object:
+    """Layers with backend="auto" take the named one, from their making on."""
+    backend = request.config.getoption("--backend")
+    if backend == "auto":
+        yield
+        return
+    make = Recurrent.__init__
+
+    def make_on_backend(self: Recurrent, *arguments: object, **options: object) -> None:
+        if options.get("backend", "auto") == "auto":
+            options["backend"] = backend
+        make(self, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recurrent, "__init__", make_on_backend)
+        yield
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--backend") == "auto":
+        return
+    skip = pytest.mark.skip(reason="about the generated kernels; runs without --backend")
+    for item in items:
+        if item.get_closest_marker("kernels"):
+            item.add_marker(skip)

@@ -10,6 +10,8 @@ import torch
 from recurra.cells import CELLS
 from recurra.testing import errors_against_float64
 
+pytestmark = pytest.mark.kernels
+
 # (time, batch, inputs, hidden): primes, one row, one step, over a tile, an R of over 2 MB.
 CASES = {
     "one step": (1, 3, 5, 7),

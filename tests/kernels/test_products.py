@@ -9,6 +9,8 @@ from recurra.errors import ArgumentError
 from recurra.kernels.cpu.host import LEVELS, find_host
 from recurra.kernels.cpu.products import pack, pack_turned, sum_of_products
 
+pytestmark = pytest.mark.kernels
+
 
 def _possible(level: str) -> bool:
     try:

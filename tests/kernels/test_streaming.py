@@ -8,6 +8,8 @@ from recurra.kernels.cpu.streaming import MOST_ROWS
 from recurra.layers import LSTM, Recurrent
 from recurra.testing import check_cell
 
+pytestmark = pytest.mark.kernels
+
 
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize(("batch", "inputs", "hidden"), [(1, 5, 8), (2, 33, 70), (3, 130, 128)])

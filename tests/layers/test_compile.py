@@ -8,6 +8,8 @@ from recurra.cells import CELLS
 from recurra.kernels.cpu import library
 from recurra.layers import GRU, LSTM, Recurrent
 
+pytestmark = pytest.mark.kernels
+
 
 @pytest.fixture(autouse=True)
 def _fresh_compiler():

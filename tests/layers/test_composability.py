@@ -92,6 +92,7 @@ def test_forward_derivatives_agree_with_backward_ones(name: str) -> None:
     torch.testing.assert_close((forward * weight).sum(), (gradient * direction).sum())
 
 
+@pytest.mark.kernels
 def test_double_backward_runs_on_the_fast_path() -> None:
     layer = LSTM(3, 4)
     assert layer.explain(torch.zeros(5, 2, 3)).chosen == "cpu"
@@ -108,6 +109,7 @@ def test_double_backward_runs_on_the_fast_path() -> None:
         torch.testing.assert_close(a.double(), b, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.kernels
 def test_bfloat16_keeps_its_state_in_float32_between_steps() -> None:
     layer = GRU(8, 16).bfloat16()
     x = torch.randn(50, 3, 8).bfloat16()
@@ -122,6 +124,7 @@ def test_bfloat16_keeps_its_state_in_float32_between_steps() -> None:
     assert all(p.grad is not None and p.grad.dtype == torch.bfloat16 for p in layer.parameters())
 
 
+@pytest.mark.kernels
 def test_autocast_gives_the_kernels_numbers() -> None:
     layer = LSTM(3, 4)
     x = torch.randn(5, 2, 3)

@@ -15,7 +15,8 @@ from recurra.kernels.cpu.driver import Layout, build_driver, make_layout, scratc
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.threads import address_in_process, openmp, run_parallel, thread_limit
 from recurra.kernels.cpu.tiles import MAX_VECTORS, build_tiles, max_rows, tile_name
-from recurra.kernels.plan import Options, Phase, Plan, make_plan
+from recurra.kernels.plan import Options, Phase, Plan
+from recurra.kernels.planner import make_plan
 
 _Run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
 
