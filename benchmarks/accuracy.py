@@ -3,10 +3,10 @@
     python benchmarks/accuracy.py
 
 For every cell at the six shapes of `benchmarks/layers.py` (time and batch as they are; H at most
-256, since the float64 reference is a Python loop): of every output, last state and gradient the relative
-error on the whole tensor and at the worst step, ours and the reference loop's in float32. Weights,
-states and the gradients from above are random. The contract is four times the reference's error, or
-2e-6 (`recurra.testing.FLOOR`).
+256, since the float64 reference is a Python loop): of every output, last state and gradient the
+relative error on the whole tensor and at the worst step, ours and the reference loop's in float32.
+Weights, states and the gradients from above are random. The contract is four times the reference's
+error, or 2e-6 (`recurra.testing.FLOOR`).
 """
 
 from pathlib import Path
