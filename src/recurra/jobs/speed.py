@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from typing import Any, TypedDict
 
 import torch
@@ -126,15 +127,17 @@ def _beside_torch(cell: str, shape: Shape, seconds: float, roof: float) -> list[
     x, upstream = torch.randn(steps, batch, inputs), torch.randn(steps, batch, hidden)
     lengths = torch.randint(max(steps // 5, 1), steps + 1, (batch,))
     lengths[0] = steps
+    # every batch has lengths of its own, so that no schedule is found again
+    fresh = cycle([lengths[torch.randperm(batch)] for _ in range(100)])
 
     def padded() -> None:
         _train(ours, x, upstream)
 
     def ragged() -> None:
-        ours(x.requires_grad_(), lengths=lengths)[0].backward(upstream)
+        ours(x.requires_grad_(), lengths=next(fresh))[0].backward(upstream)
 
     def packed() -> None:
-        given = pack_padded_sequence(x.requires_grad_(), lengths, enforce_sorted=False)
+        given = pack_padded_sequence(x.requires_grad_(), next(fresh), enforce_sorted=False)
         y, _ = pad_packed_sequence(peer(given)[0])
         torch.autograd.backward(y, upstream)
 

@@ -9,6 +9,7 @@ rows in turn, so that each gets as much.
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +28,8 @@ class Schedule:
         order: (batch,) int64, the batch's rows as the groups have them; None: as they come.
         lengths: (batch,) int64, real steps of each row of `order`; None: all are full.
         index: (kept rows,) int64, for each row that is kept its place t·batch + b; None: itself.
+        previous: (kept rows,) int64, for each row that is kept where in a buffer of states its old
+            state is; None where the batch is full, since there they follow one another.
         last: (batch,) int64, where in a buffer of states each row of `order` has its last state.
         rows: how many rows are kept.
         state_rows: rows of a buffer of states; the initial states are `initial_row` and following.
@@ -41,6 +44,7 @@ class Schedule:
     order: Tensor | None
     lengths: Tensor | None
     index: Tensor | None
+    previous: Tensor | None
     last: Tensor
     rows: int
     initial_row: int
@@ -88,7 +92,8 @@ def make_schedule(
     """
     if lengths is None:
         return _full(time, batch, groups, is_reverse)
-    return _ragged(time, batch, lengths.to("cpu", torch.int64), groups, is_reverse)
+    numbers = lengths.to("cpu", torch.int64).numpy().tobytes()
+    return _ragged(time, batch, numbers, groups, is_reverse)
 
 
 @lru_cache(maxsize=256)
@@ -111,6 +116,7 @@ def _full(time: int, batch: int, groups: int, is_reverse: bool) -> Schedule:
         order=None,
         lengths=None,
         index=None,
+        previous=None,
         last=last,
         rows=time * batch,
         initial_row=time * batch if is_reverse else 0,
@@ -119,66 +125,49 @@ def _full(time: int, batch: int, groups: int, is_reverse: bool) -> Schedule:
     )
 
 
-def _ragged(time: int, batch: int, lengths: Tensor, groups: int, is_reverse: bool) -> Schedule:
-    by_length = torch.argsort(lengths, descending=True, stable=True)
-    order = torch.cat([by_length[g::groups] for g in range(groups)])
-    sizes = [len(range(g, batch, groups)) for g in range(groups)]
-    first = torch.tensor([sum(sizes[:g]) for g in range(groups)])
-    steps = torch.arange(time)
-    counts, rows, old, index = [], [], [], []
+@lru_cache(maxsize=32)
+def _ragged(time: int, batch: int, lengths_bytes: bytes, groups: int, is_reverse: bool) -> Schedule:
+    """A schedule for lengths, given as the bytes of int64 numbers.
+
+    Kept for a while: all layers and directions of a network run the same one. In numpy, whose calls
+    on arrays this small cost a quarter of torch's.
+    """
+    lengths = np.frombuffer(lengths_bytes, np.int64)
+    by_length = np.argsort(-lengths, kind="stable")
+    dealt = [by_length[g::groups] for g in range(groups)]
+    order = np.concatenate(dealt)
+    first = np.cumsum([0, *(len(own) for own in dealt[:-1])])
+    steps = np.arange(time)
+    tables, index, previous = np.empty((groups, time, 4), np.int64), [], []
+    last = np.arange(batch)
     base = 0
-    for g in range(groups):
-        own = order[first[g] : first[g] + sizes[g]]
-        is_real = steps.unsqueeze(1) < lengths[own].unsqueeze(0)  # (time, rows of the group)
+    for g, own in enumerate(dealt):
+        real = lengths[own]
+        is_real = steps[:, None] < real
         count = is_real.sum(1)
-        row = base + torch.cumsum(count, 0) - count
-        step, member = is_real.nonzero(as_tuple=True)
-        t = lengths[own][member] - 1 - step if is_reverse else step
+        row = base + np.cumsum(count) - count
+        old = np.concatenate([first[g : g + 1], batch + row[:-1]])[:time]
+        step, member = is_real.nonzero()
+        t = real[member] - 1 - step if is_reverse else step
         index.append(t * batch + own[member])
-        counts.append(count)
-        rows.append(row)
-        old.append(torch.cat([first[g : g + 1], batch + row[:-1]])[:time])
-        base += int(count.sum())
-    row, count = torch.stack(rows), torch.stack(counts)
-    tables = torch.stack([count, row, row + batch, torch.stack(old)], dim=-1)
+        previous.append(old[step] + member)
+        tables[g] = np.stack([count, row, row + batch, old], axis=-1)
+        began = np.flatnonzero(real)  # the others end where they began
+        last[first[g] + began] = batch + row[real[began] - 1] + began
+        base += len(step)
     return Schedule(
         time=time,
         batch=batch,
         groups=groups,
-        first_rows=first,
-        tables=tables.contiguous(),
-        order=order,
-        lengths=lengths[order],
-        index=torch.cat(index),
-        last=_last_rows(tables, lengths[order], first, sizes, batch),
+        first_rows=torch.from_numpy(first),
+        tables=torch.from_numpy(tables),
+        order=torch.from_numpy(order),
+        lengths=torch.from_numpy(lengths[order]),
+        index=torch.from_numpy(np.concatenate(index)),
+        previous=torch.from_numpy(np.concatenate(previous)),
+        last=torch.from_numpy(last),
         rows=base,
         initial_row=0,
         output_row=batch,
         is_reverse=is_reverse,
     )
-
-
-def _last_rows(
-    tables: Tensor, lengths: Tensor, first: Tensor, sizes: list[int], batch: int
-) -> Tensor:
-    """Where each row's last state is: after its last real step, or the initial one."""
-    group = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
-    place = torch.arange(batch)
-    if tables.shape[1] == 0:
-        return place
-    member = place - first[group]
-    step = (lengths - 1).clamp(min=0)
-    return torch.where(lengths > 0, tables[group, step, 2] + member, place)
-
-
-def previous_rows(schedule: Schedule) -> Tensor:
-    """(rows,) int64: for each row that is kept, the row of its old state in a buffer of states."""
-    parts = []
-    for table in schedule.tables:
-        count, old = table[:, 0], table[:, 3]
-        start = torch.repeat_interleave(old, count)
-        member = torch.arange(len(start)) - torch.repeat_interleave(
-            torch.cumsum(count, 0) - count, count
-        )
-        parts.append(start + member)
-    return torch.cat(parts)

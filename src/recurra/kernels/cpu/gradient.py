@@ -10,7 +10,6 @@ from recurra.kernels.cpu.code import backward_code
 from recurra.kernels.cpu.products import linear, pack_turned, sum_of_products
 from recurra.kernels.cpu.scan import Scan, call, gather_batch, gather_rows, place
 from recurra.kernels.cpu.scratch import scratch
-from recurra.kernels.schedule import previous_rows
 from recurra.reference import Parameters
 
 
@@ -201,7 +200,7 @@ def _operand(run: Scan) -> Tensor:
     if run.options.has_mask or run.options.has_reset:
         return run.buffers["operand"].rows
     states = run.states(0)
-    if schedule.index is not None:
-        return states.index_select(0, previous_rows(schedule))
+    if schedule.previous is not None:
+        return states.index_select(0, schedule.previous)
     first = schedule.batch if schedule.is_reverse else 0
     return states[first : first + schedule.rows]
