@@ -7,7 +7,18 @@ import typer
 from typer.core import TyperGroup
 
 from recurra import __version__
-from recurra.cli import bench, compare, doctor, evaluate, generate, predict, score, train, validate
+from recurra.cli import (
+    bench,
+    compare,
+    doctor,
+    evaluate,
+    generate,
+    inspect,
+    predict,
+    score,
+    train,
+    validate,
+)
 from recurra.errors import RecurraError
 
 
@@ -55,7 +66,7 @@ def recurra(
     """Recurrent sequence models: any cell at kernel speed, whole jobs by one command."""
 
 
-for verb in (train, evaluate, predict, generate, score, compare, bench, validate, doctor):
+for verb in (train, evaluate, predict, generate, score, compare, inspect, bench, validate, doctor):
     verb.add_to(app)
 
 

@@ -1,1 +1,29 @@
-""""""
+"""Instruments: what a recurrence is made of, how gradients flow through it, what its gates do.
+
+Each instrument is a function that takes cells, layers or tensors and returns numbers, and beside it
+functions that draw them. `recurra inspect …` runs them as jobs.
+"""
+
+from recurra.insight.step_reading import GateKind, gate_kinds, recording_cell
+from recurra.insight.structure import (
+    Check,
+    Structure,
+    Times,
+    check_layout,
+    equal_hidden_size,
+    measure_times,
+    structure,
+)
+
+__all__ = [
+    "Check",
+    "GateKind",
+    "Structure",
+    "Times",
+    "check_layout",
+    "equal_hidden_size",
+    "gate_kinds",
+    "measure_times",
+    "recording_cell",
+    "structure",
+]

@@ -1,0 +1,58 @@
+"""Small work on one thread, and the command as a function."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from recurra.cli.main import app
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def inspect(tmp_path) -> Callable[..., tuple[Path, dict[str, Any]]]:
+    """Runs `recurra inspect … --json`, checks what every inspection leaves, gives its figures."""
+
+    def run(*arguments: object) -> tuple[Path, dict[str, Any]]:
+        folder = tmp_path / "inspected"
+        words = ["inspect", *arguments, "--out", folder, "--json"]
+        result = CliRunner().invoke(app, [str(word) for word in words])
+        assert result.exit_code == 0, result.output
+        printed = json.loads(result.stdout)
+        assert printed.pop("folder") == str(folder)
+        assert json.loads((folder / "inspection.json").read_text()) == printed
+        page = (folder / "report.html").read_text()
+        assert "http" not in page.replace("http://www.w3.org", "")
+        pictures = list(folder.glob("*.png"))
+        assert pictures
+        assert page.count("<figure>") == len(pictures)
+        assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+        assert not list(folder.glob(".*.part"))
+        return folder, printed
+
+    return run
+
+
+@pytest.fixture
+def refused() -> Callable[..., str]:
+    """Runs a command that must fail with 2; gives what it says, on one line."""
+
+    def run(*arguments: object) -> str:
+        result = CliRunner().invoke(app, ["inspect", *(str(word) for word in arguments)])
+        assert result.exit_code == 2, result.output
+        assert result.stdout == ""
+        assert "Traceback" not in result.stderr
+        return " ".join(result.stderr.split())
+
+    return run
