@@ -56,3 +56,34 @@ def refused() -> Callable[..., str]:
         return " ".join(result.stderr.split())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory) -> Path:
+    """Lines with numbers, quotes and brackets."""
+    lines = [
+        f'the cat {n % 7} said "go on {n % 5}" to the dog ( or bird {n % 3} ) .' for n in range(400)
+    ]
+    path = tmp_path_factory.mktemp("text") / "toy.txt"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def _trained(folder: Path, text: Path, *options: str) -> Path:
+    settings = ("hidden_size=12", "batch_size=4", "bptt_steps=12", "baselines=[]", *options)
+    words = ["train", "lm", "--data", str(text), "--out", str(folder), "--max-epochs", "1"]
+    for setting in (*settings, "minimum_count=1"):
+        words += ["--set", setting]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lstm_run(tmp_path_factory, text) -> Path:
+    return _trained(tmp_path_factory.mktemp("runs") / "lstm", text, "num_layers=1")
+
+
+@pytest.fixture(scope="session")
+def ngram_run(tmp_path_factory, text) -> Path:
+    return _trained(tmp_path_factory.mktemp("runs") / "ngram", text, "model=ngram", "order=2")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recurra.cli._options import AsJson
+from recurra.cli._options import AsJson, Seed
 
 if TYPE_CHECKING:
     from recurra.jobs.inspection import Inspection
@@ -16,6 +16,9 @@ Cells = Annotated[str, typer.Option("--cells", metavar="A,B,…", help="Cells th
 Folder = Annotated[
     Path | None,
     typer.Option("--out", metavar="FOLDER", help="Of the pictures; default: runs/<new name>."),
+]
+MaybeRun = Annotated[
+    Path | None, typer.Argument(metavar="[RUN]", help="The folder of a finished run.")
 ]
 
 inspect = typer.Typer(
@@ -60,6 +63,35 @@ def structure(
         reporter=ConsoleReporter(),
     )
     _show(found, as_json, job.COLUMNS, job.rows(found.figures["cells"]))
+
+
+@inspect.command("gradients")
+def gradients(
+    run: MaybeRun = None,
+    lags: Annotated[int, typer.Option(metavar="K", help="Steps to look back.")] = 50,
+    hidden_size: Annotated[
+        int, typer.Option(metavar="N", help="Units of each network (without RUN).")
+    ] = 32,
+    steps: Annotated[int, typer.Option(metavar="N", help="Of training (without RUN).")] = 600,
+    rows: Annotated[int, typer.Option(metavar="N", help="Windows of text (with RUN).")] = 8,
+    seed: Seed = None,
+    out: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Follow gradients back through time, beside the bounds of theory.
+
+    Without RUN: six networks on a problem of memory, before and after training. With RUN: that
+    model, on its own test text.
+    """
+    from recurra.jobs.inspection import gradients as job
+    from recurra.training.progress import ConsoleReporter
+
+    shared = {"lags": lags, "seed": seed or 0, "out": out, "reporter": ConsoleReporter()}
+    if run is None:
+        found = job.inspect_gradients(hidden_size=hidden_size, steps=steps, **shared)  # type: ignore[arg-type]
+    else:
+        found = job.inspect_run_gradients(run, rows=rows, **shared)  # type: ignore[arg-type]
+    _show(found, as_json, job.COLUMNS, job.rows(found.figures["networks"]))
 
 
 def names(listed: str) -> list[str]:

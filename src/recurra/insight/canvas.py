@@ -40,7 +40,7 @@ def canvas(
     Args:
         width: inches.
         height: inches, the caption's included.
-        heading: what is shown; "" for none.
+        heading: what is shown; "" where `legend_above` says it.
         caption: broken into lines of the figure's width.
         rows: of axes.
         columns: of axes.
@@ -65,6 +65,23 @@ def canvas(
 def title(axes: Any, text: str) -> None:
     """A title at the left, in bold."""
     axes.set_title(text, loc="left", fontsize=10.5, fontweight="bold")
+
+
+def legend_above(figure: Any, axes: Any, heading: str, columns: int = 3) -> None:
+    """The legend of one of several axes above all of them, under the figure's heading."""
+    handles, labels = axes.get_legend_handles_labels()
+    legend = figure.legend(
+        handles,
+        labels,
+        loc="outside upper left",
+        ncols=columns,
+        frameon=False,
+        fontsize=8.5,
+        title=heading,
+        alignment="left",
+        title_fontproperties={"weight": "bold", "size": 11.5},
+    )
+    legend.set_in_layout(True)
 
 
 def line_style(index: int, points: int = 10) -> dict[str, Any]:
