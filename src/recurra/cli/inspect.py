@@ -94,6 +94,28 @@ def gradients(
     _show(found, as_json, job.COLUMNS, job.rows(found.figures["networks"]))
 
 
+@inspect.command("clipping")
+def clipping(
+    run: MaybeRun = None,
+    threshold: Annotated[
+        float, typer.Option(metavar="X", help="Longest gradient of the clipped path (no RUN).")
+    ] = 0.05,
+    rate: Annotated[float, typer.Option(metavar="R", help="Learning rate (no RUN).")] = 0.3,
+    steps: Annotated[int, typer.Option(metavar="N", help="Of descent (no RUN).")] = 100,
+    out: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the cliff that gradients are clipped for; with RUN its norms and a threshold."""
+    from recurra.jobs.inspection import clipping as job
+
+    if run is None:
+        found = job.inspect_clipping(threshold=threshold, rate=rate, steps=steps, out=out)
+    else:
+        found = job.inspect_run_clipping(run, out=out)
+    columns = job.COLUMNS if run is None else ("norms", "")
+    _show(found, as_json, columns, job.rows(found.figures))
+
+
 def names(listed: str) -> list[str]:
     """The names in "a,b,c"."""
     return [name.strip() for name in listed.split(",") if name.strip()]

@@ -4,6 +4,7 @@ Each instrument is a function that takes cells, layers or tensors and returns nu
 functions that draw them. `recurra inspect …` runs them as jobs.
 """
 
+from recurra.insight.error_surface import OneUnit, descend, suggest_threshold
 from recurra.insight.gradient_flow import GradientFlow, gradient_flow, weight_bound
 from recurra.insight.step_reading import GateKind, gate_kinds, recording_cell
 from recurra.insight.structure import (
@@ -20,14 +21,17 @@ __all__ = [
     "Check",
     "GateKind",
     "GradientFlow",
+    "OneUnit",
     "Structure",
     "Times",
     "check_layout",
+    "descend",
     "equal_hidden_size",
     "gate_kinds",
     "gradient_flow",
     "measure_times",
     "recording_cell",
     "structure",
+    "suggest_threshold",
     "weight_bound",
 ]

@@ -67,6 +67,15 @@ def title(axes: Any, text: str) -> None:
     axes.set_title(text, loc="left", fontsize=10.5, fontweight="bold")
 
 
+def plain_ticks(axis: Any) -> None:
+    """1, 2, 5, 10 … instead of powers, on a logarithmic axis."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def legend_above(figure: Any, axes: Any, heading: str, columns: int = 3) -> None:
     """The legend of one of several axes above all of them, under the figure's heading."""
     handles, labels = axes.get_legend_handles_labels()

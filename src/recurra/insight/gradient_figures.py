@@ -111,7 +111,9 @@ def by_state(name: str, flow: GradientFlow) -> Picture:
         axis.plot([first + lag for lag in lags], values, label=state, **style)
         low, high = (norms[:, first:].quantile(q, 0).clamp(min=FLOOR) for q in (0.1, 0.9))
         places = range(first, first + len(low))
-        axis.fill_between(places, low, high, color=style["color"], alpha=0.15, lw=0)
+        axis.fill_between(
+            places, low.tolist(), high.tolist(), color=style["color"], alpha=0.15, lw=0
+        )
     _log_axes(axis)
     axis.set(ylabel="gradient norm, relative (log scale)")
     axis.legend(frameon=False, fontsize=8.5)
@@ -148,7 +150,14 @@ def spectra(flows: Flows) -> Picture:
             points = flow.eigenvalues[:4].flatten()
             face = {"facecolors": "none", "edgecolors": color} if marker == "o" else {"c": color}
             axis.scatter(
-                points.real, points.imag, s=14, marker=marker, lw=0.9, label=stage, zorder=3, **face
+                points.real.tolist(),
+                points.imag.tolist(),
+                s=14,
+                marker=marker,
+                lw=0.9,
+                label=stage,
+                zorder=3,
+                **face,
             )
             reach = max(reach, 1.05 * float(points.abs().max()))
         axis.set(aspect="equal", xlabel="real part")

@@ -10,8 +10,7 @@ from recurra.insight.canvas import Picture
 from recurra.insight.figures import png
 from recurra.insight.report import facts_table, figure, page
 from recurra.jobs import run_folder
-from recurra.jobs.machine import machine, versions
-from recurra.jobs.training import command_line
+from recurra.jobs.machine import command_line, machine, versions
 from recurra.training.files import write_atomically, write_json, write_text
 
 FIGURES = "inspection.json"

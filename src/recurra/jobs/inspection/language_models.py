@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from recurra.errors import ArgumentError, DataError
-from recurra.jobs.language_model import LanguageModel, load
+from recurra.jobs.lm.language_model import LanguageModel
+from recurra.jobs.loading import load
 from recurra.models.language_model import RecurrentLanguageModel
 
 
@@ -18,6 +19,11 @@ def load_recurrent(run: Path) -> tuple[LanguageModel, RecurrentLanguageModel]:
         ArgumentError: its model has no recurrence to look into.
     """
     trained = load(run)
+    if not isinstance(trained, LanguageModel):
+        raise ArgumentError(
+            f"{run} is the run of a {type(trained).__name__}; this version looks into language "
+            "models only"
+        )
     network = getattr(trained.predictor, "model", None)
     if not isinstance(network, RecurrentLanguageModel):
         raise ArgumentError(
