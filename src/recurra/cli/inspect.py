@@ -116,6 +116,40 @@ def clipping(
     _show(found, as_json, columns, job.rows(found.figures))
 
 
+@inspect.command("memory")
+def memory(
+    cells: Cells = "rnn,irnn,gru,lstm",
+    probes: Annotated[
+        str, typer.Option(metavar="A,B,…", help="Of sentence, copying, adding.")
+    ] = "sentence,copying,adding",
+    full: Annotated[
+        bool, typer.Option("--full", help="Longer distances, 5 seeds, 6,000 steps each.")
+    ] = False,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Of each training; default: 1,500.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(metavar="N", help="For each cell and probe; default: 3.")
+    ] = None,
+    out: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask at the end what stood at the beginning: recall against distance, cell by cell."""
+    from recurra.jobs.inspection import memory as job
+    from recurra.training.progress import ConsoleReporter
+
+    found = job.inspect_memory(
+        names(cells),
+        probes=names(probes),
+        full=full,
+        steps=steps,
+        seeds=seeds,
+        out=out,
+        reporter=ConsoleReporter(),
+    )
+    _show(found, as_json, job.COLUMNS, job.rows(found.figures["probes"]))
+
+
 def names(listed: str) -> list[str]:
     """The names in "a,b,c"."""
     return [name.strip() for name in listed.split(",") if name.strip()]

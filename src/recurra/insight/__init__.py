@@ -6,6 +6,7 @@ functions that draw them. `recurra inspect …` runs them as jobs.
 
 from recurra.insight.error_surface import OneUnit, descend, suggest_threshold
 from recurra.insight.gradient_flow import GradientFlow, gradient_flow, weight_bound
+from recurra.insight.memory_probe import measure_recall
 from recurra.insight.step_reading import GateKind, gate_kinds, recording_cell
 from recurra.insight.structure import (
     Check,
@@ -29,6 +30,7 @@ __all__ = [
     "equal_hidden_size",
     "gate_kinds",
     "gradient_flow",
+    "measure_recall",
     "measure_times",
     "recording_cell",
     "structure",
