@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recurra.cli._options import AsJson, Seed
+from recurra.cli._options import AsJson, Data, Run, Seed
 
 if TYPE_CHECKING:
     from recurra.jobs.inspection import Inspection
@@ -148,6 +148,43 @@ def memory(
         reporter=ConsoleReporter(),
     )
     _show(found, as_json, job.COLUMNS, job.rows(found.figures["probes"]))
+
+
+@inspect.command("gates")
+def gates(
+    run: Run,
+    text: Annotated[
+        list[str] | None, typer.Argument(metavar="[TEXT]...", help="Lines to draw; stdin with -.")
+    ] = None,
+    data: Data = None,
+    layer: Annotated[
+        int | None, typer.Option(metavar="N", help="From 1; default: the last.")
+    ] = None,
+    tokens: Annotated[
+        int, typer.Option(metavar="N", help="Most tokens of the text that units are found on.")
+    ] = 4_000,
+    out: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw gates, memory and update of a language model per token, and find telling units.
+
+    Units and time scales are found on the run's test text, or on --data; without TEXT its first
+    lines are drawn.
+    """
+    from recurra.cli._lines import read_input
+    from recurra.jobs.inspection import gates as job
+    from recurra.training.progress import ConsoleReporter
+
+    found = job.inspect_gates(
+        run,
+        read_input(text, None) if text else [],
+        data=data,
+        layer=layer,
+        tokens=tokens,
+        out=out,
+        reporter=ConsoleReporter(),
+    )
+    _show(found, as_json, job.COLUMNS, job.rows(found.figures["units"]))
 
 
 def names(listed: str) -> list[str]:
