@@ -127,8 +127,9 @@ def inspect_run_gradients(
             }
         }
     lead = (
-        f"{name} on {rows} windows of {lags} tokens of its own test text: the gradient of the loss "
-        f"of the token after each, followed {lags} steps back, in float64."
+        f"{name} on {rows} windows of {lags} tokens of its own test text, each read from a fresh "
+        f"state: the gradient of the loss of the token after it, followed {lags} steps back, in "
+        "float64."
     )
     figures = {"networks": _entries(flows, {}), "run": str(run), "lags": lags}
     pictures = [bounds(flows), by_state(name, flows[name][END]), spectra(flows)]
