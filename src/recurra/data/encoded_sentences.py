@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from recurra.data.lexicon import Lexicon
-from recurra.data.tagged_text import TaggedText
 
 UNSEEN = -100  # of a tag that was not in the training text: counted, not learned from
 CHARACTERS = 32
@@ -53,6 +52,7 @@ class EncodedSentences:
         unknown: (words,) bool: words that do not occur in the training text.
 
     Example:
+        >>> from recurra.data.tagged_text import TaggedText
         >>> text = TaggedText([["a", "b", "a"]], [["X", "Y", "X"]])
         >>> encoded = EncodedSentences(text.words, Lexicon.train(text), tags=text.tags)
         >>> encoded.batch(np.array([0])).places.tolist()

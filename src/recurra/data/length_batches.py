@@ -1,5 +1,7 @@
 """Batches of sequences of about equal length, of about equal numbers of steps."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from recurra.errors import ArgumentError
@@ -71,7 +73,7 @@ def by_length(lengths: np.ndarray, batch_steps: int) -> list[np.ndarray]:
     """
     order = np.argsort(lengths, kind="stable")
     bounds = _bounds(lengths[order], batch_steps)
-    return [order[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [order[a:b] for a, b in pairwise(bounds)]
 
 
 def _bounds(ordered: np.ndarray, batch_steps: int) -> np.ndarray:
