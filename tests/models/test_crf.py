@@ -1,6 +1,6 @@
 """The CRF against a sum over all paths, compiled and in plain PyTorch."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def _paths(crf: LinearChainCRF, e: Tensor, row: int) -> dict[tuple[int, ...], Te
     scores = {}
     for path in product(range(crf.num_tags), repeat=int(LENGTHS[row])):
         score = sum((e[t, row, y] for t, y in enumerate(path)), e.new_zeros(()))
-        score = score + sum((between[a, b] for a, b in zip(path, path[1:], strict=False)), 0.0)
+        score = score + sum((between[a, b] for a, b in pairwise(path)), 0.0)
         scores[path] = score + first[path[0]] + last[path[-1]] if path else score
     return scores
 
@@ -90,11 +90,11 @@ def test_decoding_finds_the_best_path(case: str) -> None:
 
 @pytest.mark.usefixtures("_recursions")
 def test_marginals_equal_those_of_all_paths() -> None:
-    crf, e = _crf(3, CASES["bio"][0]), _emissions()
+    crf, e = _crf(3, CASES["bio"][0]), _emissions().detach()
     marginals = crf.marginals(e, LENGTHS)
     for row, length in enumerate(LENGTHS.tolist()):
         paths = _paths(crf, e, row)
-        p = torch.stack([*paths.values()]).softmax(0)
+        p = torch.stack([*paths.values()]).detach().softmax(0)
         for t in range(4):
             chosen = [sum(q for q, y in zip(p, paths, strict=True) if y[t : t + 1] == (k,))
                       for k in range(3)]  # fmt: skip

@@ -107,13 +107,16 @@ class EncodedSentences:
         return np.diff(self.offsets)
 
     def batch(self, pieces: np.ndarray) -> Words:
-        """Some pieces side by side, in their order; time is 1 at least."""
-        positions, inside = self._positions(pieces)
+        """Some pieces side by side, in their order; time is 1 at least.
+
+        No piece at all gives one empty sentence.
+        """
+        positions, inside = self.positions(pieces)
         distinct, places = np.unique(self.words[positions[inside]], return_inverse=True)
         if not len(distinct):  # all are empty: one word that is read nowhere
             return Words(
-                places=torch.zeros(inside.shape, dtype=torch.long),
-                lengths=torch.zeros(len(pieces), dtype=torch.long),
+                places=torch.zeros(len(inside), max(len(pieces), 1), dtype=torch.long),
+                lengths=torch.zeros(max(len(pieces), 1), dtype=torch.long),
                 ids=torch.zeros(1, dtype=torch.long),
                 characters=torch.zeros(1, 1, dtype=torch.long),
                 character_lengths=torch.ones(1, dtype=torch.long),
@@ -132,13 +135,16 @@ class EncodedSentences:
 
     def tag_batch(self, pieces: np.ndarray) -> Tensor:
         """Tag ids of the same pieces, (time, batch), `UNSEEN` past each length."""
-        positions, inside = self._positions(pieces)
+        positions, inside = self.positions(pieces)
         padded = np.full(inside.shape, UNSEEN, np.int64)
         padded[inside] = self.tags[positions[inside]]
         return torch.from_numpy(padded)
 
-    def _positions(self, pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where each step reads, and whether it is inside its piece; both (time, batch)."""
+    def positions(self, pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where each step reads among all words, and whether it is inside its piece.
+
+        Both (time, batch).
+        """
         lengths = self.lengths[pieces]
         steps = np.arange(max(lengths.max(initial=0), 1))[:, None]
         return self.offsets[pieces] + steps, steps < lengths

@@ -127,10 +127,17 @@ class Lexicon:
         learned = spans.convert(tags, self.scheme) if self.scheme else tags
         return [self._tag_ids.get(tag) for tag in learned]
 
-    def decode_tags(self, ids: Sequence[int]) -> list[str]:
-        """One sentence's tags in the scheme of the training text."""
+    def decode_tags(self, ids: Sequence[int], *, is_legal: bool = False) -> list[str]:
+        """One sentence's tags in the scheme of the training text.
+
+        Args:
+            ids: of the tags.
+            is_legal: no tag breaks the rules of `scheme`, so none needs mending.
+        """
         tags = [self.tags[i] for i in ids]
-        return spans.convert(tags, self.source_scheme) if self.source_scheme else tags
+        if self.source_scheme is None or (is_legal and self.source_scheme == self.scheme):
+            return tags
+        return spans.convert(tags, self.source_scheme)
 
     def to_json(self) -> str:
         """All there is to it, as JSON text."""
