@@ -47,6 +47,7 @@ class EncodedSentences:
         offsets: (pieces + 1,): where each piece begins among all words.
         sentence: (pieces,): which sentence a piece is of.
         words: (words,): which distinct word.
+        character_lengths: (distinct,): characters of each distinct word.
         tags: (words,): ids, `UNSEEN` for tags that the lexicon lacks.
         unseen: those tags, with their counts.
         unknown: (words,) bool: words that do not occur in the training text.
@@ -83,10 +84,10 @@ class EncodedSentences:
     def _encode_words(self, distinct: list[str], lexicon: Lexicon) -> None:
         self._ids = np.array([lexicon.word_id(word) for word in distinct], np.int64)
         characters = [lexicon.character_ids(word, CHARACTERS) for word in distinct]
-        self._character_lengths = np.array([len(c) for c in characters], np.int64)
-        widest = max(self._character_lengths, default=1)
+        self.character_lengths = np.array([len(c) for c in characters], np.int64)
+        widest = max(self.character_lengths, default=1)
         self._characters = np.zeros((len(distinct), max(widest, 1)), np.int32)
-        inside = np.arange(self._characters.shape[1]) < self._character_lengths[:, None]
+        inside = np.arange(self._characters.shape[1]) < self.character_lengths[:, None]
         self._characters[inside] = np.fromiter((c for word in characters for c in word), np.int32)
         counts = np.array(lexicon.counts, np.int64)
         self.unknown = counts[self._ids][self.words] == 0
@@ -123,14 +124,20 @@ class EncodedSentences:
             )
         padded = np.zeros(inside.shape, np.int64)
         padded[inside] = places
-        lengths = self._character_lengths[distinct]
-        characters = self._characters[distinct, : max(lengths.max(), 1)]
         return Words(
-            places=torch.from_numpy(padded),
-            lengths=torch.from_numpy(self.lengths[pieces]),
-            ids=torch.from_numpy(self._ids[distinct]),
-            characters=torch.from_numpy(characters.T.astype(np.int64)),
-            character_lengths=torch.from_numpy(lengths),
+            torch.from_numpy(padded),
+            torch.from_numpy(self.lengths[pieces]),
+            *self.spellings(distinct),
+        )
+
+    def spellings(self, distinct: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """`ids`, `characters` and `character_lengths` of some distinct words; see `Words`."""
+        lengths = self.character_lengths[distinct]
+        characters = self._characters[distinct, : max(lengths.max(initial=1), 1)]
+        return (
+            torch.from_numpy(self._ids[distinct]),
+            torch.from_numpy(characters.T.astype(np.int64)),
+            torch.from_numpy(lengths),
         )
 
     def tag_batch(self, pieces: np.ndarray) -> Tensor:

@@ -206,12 +206,25 @@ class RecurrentTagger(nn.Module):
         p = self.unknown_probability[ids]
         return ids.masked_fill(torch.rand_like(p) < p, 0)
 
+    def word_vectors(self, ids: Tensor, characters: Tensor, character_lengths: Tensor) -> Tensor:
+        """What the layers read of distinct words, (distinct, features); see `Words` in the class.
+
+        For use: nothing is dropped. A text's words can be read once, wherever they stand in it.
+        """
+        own: Tensor = self.embedding(ids)
+        if self.characters is None:
+            return own
+        return torch.cat([own, self.characters(characters, character_lengths)], -1)
+
     def emissions(self, words: Words) -> Tensor:
         """Scores of tags at each step, (time, batch, tags)."""
-        x = self.features(words)
+        return self.emissions_of(self.features(words), words[1])
+
+    def emissions_of(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """The same from words' vectors at their places, (time, batch, features)."""
         if self.training:
             x = dropout(x, self.input_dropout)
-        h, _ = self.layers(x, lengths=words[1])
+        h, _ = self.layers(x, lengths=lengths)
         if self.training:
             h = dropout(h, self.dropout)
         result: Tensor = self.output(h)
@@ -234,15 +247,20 @@ class RecurrentTagger(nn.Module):
             nats = -self.crf.log_likelihood(emissions, tags, lengths).sum()
         return nats / max(int(lengths.sum()) if tokens is None else tokens, 1)
 
-    @torch.no_grad()
     def predict(self, words: Words, *, confidence: bool = True) -> Answer:
+        """The best tags of a batch; see `answer`."""
+        with torch.no_grad():
+            return self.answer(self.emissions(words), words[1], confidence=confidence)
+
+    @torch.no_grad()
+    def answer(self, emissions: Tensor, lengths: Tensor, *, confidence: bool = True) -> Answer:
         """The best tags, and the probability of each (of a CRF: its marginal).
 
         Args:
-            words: see the class.
+            emissions: (time, batch, tags).
+            lengths: (batch,), int64.
             confidence: False leaves the probabilities 1, which saves a CRF half the time.
         """
-        emissions, lengths = self.emissions(words), words[1]
         if self.crf is None:
             tags = emissions.argmax(-1)
             p = emissions.softmax(-1) if confidence else None

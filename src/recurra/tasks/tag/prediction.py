@@ -90,13 +90,30 @@ def run(
     ids = np.zeros(len(encoded.words), np.int64)
     p = np.ones(len(encoded.words), np.float32)
     with evaluation_mode(model):
-        for pieces in by_length(encoded.lengths, BATCH):
-            words = tuple(part.to(device) for part in encoded.batch(pieces))
-            answer = model.predict(words, confidence=confidence)
+        vectors = _word_vectors(model, encoded, device)
+        for pieces in by_length(encoded.lengths, BATCH) if len(encoded.words) else ():
             positions, inside = encoded.positions(pieces)
+            places = torch.from_numpy(encoded.words[np.where(inside, positions, 0)]).to(device)
+            lengths = torch.from_numpy(encoded.lengths[pieces]).to(device)
+            emissions = model.emissions_of(vectors[places], lengths)
+            answer = model.answer(emissions, lengths, confidence=confidence)
             ids[positions[inside]] = answer.tags.cpu().numpy()[inside]
             p[positions[inside]] = answer.confidence.cpu().numpy()[inside]
     return ids, p
+
+
+def _word_vectors(model: Any, encoded: EncodedSentences, device: torch.device) -> torch.Tensor:
+    """Each distinct word's vector, (distinct, features)."""
+    lengths = encoded.character_lengths
+    parts = by_length(lengths, BATCH)
+    if not parts:
+        return torch.zeros(0, device=device)
+    read = [
+        model.word_vectors(*(part.to(device) for part in encoded.spellings(group)))
+        for group in parts
+    ]
+    order = torch.from_numpy(np.argsort(np.concatenate(parts))).to(device)
+    return torch.cat(read)[order]
 
 
 def _blocks(sentences: Iterable[Sequence[str]]) -> Iterator[list[_Window]]:
