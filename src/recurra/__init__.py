@@ -19,6 +19,7 @@ _HOME = {
     "RecurraError": "recurra.errors",
     "Recurrent": "recurra.layers",
     "State": "recurra.layers",
+    "Tagger": "recurra.jobs.tag.tagger",
     "find_cell": "recurra.cells",
     "load": "recurra.jobs.loading",
 }

@@ -23,9 +23,22 @@ def predict(
     count: Annotated[
         int | None, typer.Option(metavar="N", help="lm: how many next words; default: 5.")
     ] = None,
+    reads: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND", help="tag: raw text (default), tokens between blanks, or conll."
+        ),
+    ] = None,
+    writes: Annotated[
+        str | None, typer.Option(metavar="FORM", help="tag: table (default), conll or jsonl.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """For a language model: the likeliest next tokens after each beginning of a line."""
+    """What a model says of each input.
+
+    For a language model: the likeliest next tokens after each beginning of a line. For a tagger:
+    the tag of each word, with its probability.
+    """
     from recurra.cli._lines import read_input
     from recurra.cli._tables import output, table
     from recurra.jobs.job import find_job
@@ -35,7 +48,8 @@ def predict(
     inputs = read_input(text or [], file)
     with ConsoleReporter().stage(f"reading {run}"):
         model = load(run)
-    given = {name: value for name, value in {"count": count}.items() if value is not None}
+    options = {"count": count, "reads": reads, "writes": writes}
+    given = {name: value for name, value in options.items() if value is not None}
     answer = find_job(model.metrics["task"]).predict(model, inputs, given)
     if as_json:
         print(json.dumps(answer.records, ensure_ascii=False))

@@ -14,7 +14,7 @@ from recurra.training.log import read_log
 
 CONFIG, METRICS, WEIGHTS = "config.yaml", "metrics.json", "model.safetensors"
 TOKENIZER, LOG, REPORT = "tokenizer.json", "log.csv", "report.html"
-ARPA = "model.arpa.gz"
+ARPA, LEXICON = "model.arpa.gz", "vocabulary.json"
 
 
 def new_folder(out: Path | str | None, name: str) -> Path:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recurra.data.encoded_sentences import EncodedSentences, Words
 from recurra.data.length_batches import LengthBatches
@@ -50,7 +50,8 @@ class TaggingTask:
         batch_tokens: int,
         seed: int = 0,
     ) -> None:
-        self.model, self.lexicon, self.splits = model, lexicon, splits
+        self.model: nn.Module = model
+        self._network, self.lexicon, self.splits = model, lexicon, splits
         has_spans = lexicon.scheme is not None
         self.primary_metric = "f1" if has_spans else "accuracy"
         self.metrics: tuple[str, ...] = metric_names(has_spans)
@@ -100,12 +101,12 @@ class TaggingTask:
     def training_step(self, batch: Any, carry: Any) -> Step:
         """Loss of one batch."""
         words, tags, total = batch
-        loss = self.model.loss(words, tags, int(total)) * self._ranks
+        loss = self._network.loss(words, tags, int(total)) * self._ranks
         return Step(loss, None, {"nats_per_token": loss.detach()})
 
     def evaluate(self, split: str) -> dict[str, float]:
         """See `Measured.figures`."""
-        return evaluate(self.model, self.lexicon, self.splits[split]).figures
+        return evaluate(self._network, self.lexicon, self.splits[split]).figures
 
 
 def evaluate(model: RecurrentTagger, lexicon: Lexicon, text: TaggedText) -> Measured:

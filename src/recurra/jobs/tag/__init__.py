@@ -1,0 +1,1 @@
+"""The tagging job: `recurra train tag`, `recurra.Tagger`."""
