@@ -169,8 +169,7 @@ class Lexicon:
             found = content.pop("format")
             if found != _FORMAT:
                 raise DataError(f"{path}: format {found!r}, expected {_FORMAT!r}")
-            names = ("words", "counts", "characters", "tags")
-            return cls(*(content.pop(name) for name in names), **content)
+            return cls(**content)
         except DataError:
             raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 _TOKEN = re.compile(
     r"""
-    https?://\S+ | www\.\S+                 # addresses
+    (?:https?://|www\.)\S*[^\s.,;:!?)\]}'"]  # addresses
   | [\w.+-]+@[\w-]+\.[\w.-]*\w              # mail addresses
   | [@\#]\w+                                # names and topics of social media
   | \d+(?:[.,:/]\d+)*%?                     # numbers, times, dates

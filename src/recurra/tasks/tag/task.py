@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recurra.data.encoded_sentences import EncodedSentences, Words
+from recurra.data.encoded_sentences import UNSEEN, EncodedSentences, Words
 from recurra.data.length_batches import LengthBatches
 from recurra.data.lexicon import Lexicon
 from recurra.data.spans import convert
@@ -84,7 +84,7 @@ class TaggingTask:
         if len(own):
             return self.encoded.batch(own), self.encoded.tag_batch(own), total
         nothing = self.encoded.batch(np.zeros(0, np.int64))
-        return nothing, torch.zeros(nothing.places.shape, dtype=torch.long), total
+        return nothing, torch.full(nothing.places.shape, UNSEEN), total
 
     def count(self, batch: Any) -> int:
         """Words of the batch over all ranks."""
