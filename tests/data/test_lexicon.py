@@ -63,7 +63,6 @@ def test_sentences_are_encoded_ragged_and_unseen_tags_counted() -> None:
     assert read[inside].tolist() == [0, lexicon.word_id("the"), lexicon.word_id("cat")]
     assert encoded.tag_batch(np.array([2, 0, 1]))[:, 1].tolist() == [lexicon.tag_id("O"), UNSEEN]
     assert encoded.unseen == {"Z": 2}
-    assert encoded.unknown.tolist() == [False, False, True]
     empty = encoded.batch(np.array([1, 1]))
     assert empty.places.shape == (1, 2)
     assert empty.lengths.tolist() == [0, 0]

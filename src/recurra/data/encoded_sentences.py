@@ -50,7 +50,6 @@ class EncodedSentences:
         character_lengths: (distinct,): characters of each distinct word.
         tags: (words,): ids, `UNSEEN` for tags that the lexicon lacks.
         unseen: those tags, with their counts.
-        unknown: (words,) bool: words that do not occur in the training text.
 
     Example:
         >>> from recurra.data.tagged_text import TaggedText
@@ -89,8 +88,6 @@ class EncodedSentences:
         self._characters = np.zeros((len(distinct), max(widest, 1)), np.int32)
         inside = np.arange(self._characters.shape[1]) < self.character_lengths[:, None]
         self._characters[inside] = np.fromiter((c for word in characters for c in word), np.int32)
-        counts = np.array(lexicon.counts, np.int64)
-        self.unknown = counts[self._ids][self.words] == 0
 
     def _tag_ids(self, tags: Sequence[Sequence[str]], lexicon: Lexicon) -> Iterator[int]:
         for sentence in tags:

@@ -224,7 +224,8 @@ class RecurrentTagger(nn.Module):
         """The same from words' vectors at their places, (time, batch, features)."""
         if self.training:
             x = dropout(x, self.input_dropout)
-        h, _ = self.layers(x, lengths=lengths)
+        is_full = not x.is_cuda and bool((lengths == len(x)).all())  # there is nothing to skip
+        h, _ = self.layers(x, lengths=None if is_full else lengths)
         if self.training:
             h = dropout(h, self.dropout)
         result: Tensor = self.output(h)
