@@ -33,7 +33,7 @@ def _model(**options) -> RecurrentTagger:
 VARIANTS = [
     {},
     {"crf": True, "allowed": allowed_transitions(["O", "B-X", "I-X"], "bio")},
-    {"cell": "gru", "character_encoder": "convolutional", "num_layers": 2},
+    {"cell": "gru", "character_encoder": "convolutional", "num_layers": 2, "affix_size": 3},
     {"cell": "rnn", "character_encoder": "none", "bidirectional": False, "residual": False},
 ]
 

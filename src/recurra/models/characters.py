@@ -9,6 +9,7 @@ from recurra.layers import Recurrent
 
 ENCODERS = ("recurrent", "convolutional", "none")
 WIDTH = 3  # characters that a filter of a convolution reads
+BUCKETS = 8192  # vectors that affixes share
 
 
 class RecurrentCharacters(nn.Module):
@@ -95,6 +96,42 @@ class ConvolutionalCharacters(nn.Module):
         windows = torch.cat([padded[k : k + len(characters)] for k in range(WIDTH)], -1)
         answers = self.filters(windows).masked_fill(outside, -torch.inf)
         result: Tensor = answers.amax(0).clamp(min=0)  # rectified; 0 for a word of no length
+        return result
+
+
+class Affixes(nn.Module):
+    """The sum of vectors of a word's first 1 to 3 and last 1 to 4 characters.
+
+    What endings and beginnings say is learned at once, where an encoder must first learn to read.
+    Affixes share `BUCKETS` vectors by a checksum of their characters; a word shorter than an affix
+    has none of that length. Source: features of Ratnaparkhi 1996; shared as by Bojanowski et al.
+    2017, section 3.2.
+
+    Args:
+        size: of the word's vector.
+
+    Example:
+        >>> Affixes(6)(torch.ones(5, 2, dtype=torch.long), torch.tensor([5, 3])).shape
+        torch.Size([2, 6])
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(BUCKETS, size, padding_idx=0)
+        nn.init.uniform_(self.embedding.weight[1:], -0.1, 0.1)
+
+    def forward(self, characters: Tensor, lengths: Tensor) -> Tensor:
+        """Vectors of words; see `RecurrentCharacters.forward`."""
+        words = torch.arange(len(lengths), device=lengths.device)
+        buckets = []
+        for longest, is_end in ((3, False), (4, True)):
+            key = torch.full_like(lengths, 1 + is_end)
+            for k in range(longest):
+                at = (lengths - 1 - k if is_end else torch.full_like(lengths, k)).clamp(min=0)
+                key = key * 31_337 + characters[at.clamp(max=len(characters) - 1), words] + 1
+                key = key % 2_147_483_647
+                buckets.append((key % (BUCKETS - 1) + 1).masked_fill(lengths <= k, 0))
+        result: Tensor = self.embedding(torch.stack(buckets)).sum(0)
         return result
 
 

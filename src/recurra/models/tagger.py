@@ -16,7 +16,7 @@ from recurra.cells import CELLS, Cell, find_cell
 from recurra.errors import ArgumentError, ShapeError
 from recurra.layers import Recurrent, State
 from recurra.layers.dropout import dropout
-from recurra.models.characters import build_characters
+from recurra.models.characters import Affixes, build_characters
 from recurra.models.crf import LinearChainCRF
 
 UNSEEN = -100  # a tag that is not learned from, as in `torch.nn.functional.cross_entropy`
@@ -45,6 +45,7 @@ class RecurrentTagger(nn.Module):
         character_encoder: "recurrent", "convolutional" or "none".
         character_embedding_size: size of a character's vector.
         character_size: size of a word's vector from its characters.
+        affix_size: size of a word's vector from its first and last characters; 0: none.
         crf: tags depend on each other (see `recurra.models.crf`).
         allowed: which tag may follow which, as `LinearChainCRF` takes it; the CRF keeps to it.
         unknown_dropout: α of α / (α + n), the probability with which a word seen n times in
@@ -92,6 +93,7 @@ class RecurrentTagger(nn.Module):
         character_encoder: str = "recurrent",
         character_embedding_size: int = 32,
         character_size: int = 64,
+        affix_size: int = 0,
         crf: bool = False,
         allowed: Sequence[Sequence[bool]] | None = None,
         unknown_dropout: float = 0.25,
@@ -127,7 +129,9 @@ class RecurrentTagger(nn.Module):
             self.cell,
             backend,
         )
-        features = embedding_size + (character_size if self.characters is not None else 0)
+        self.affixes = Affixes(affix_size) if affix_size else None
+        features = embedding_size + affix_size
+        features += character_size if self.characters is not None else 0
         self.layers = Recurrent(
             self.cell,
             features,
@@ -195,10 +199,13 @@ class RecurrentTagger(nn.Module):
         """What the recurrent layers read, (time, batch, features)."""
         places, _, ids, characters, character_lengths = words
         own: Tensor = self.embedding(self._with_unknown(ids[places]))
-        if self.characters is None:
-            return own
-        spelled = self.characters(characters, character_lengths)
-        return torch.cat([own, spelled[places]], -1)
+        spelled = self._spelled(characters, character_lengths)
+        return torch.cat([own, *(vectors[places] for vectors in spelled)], -1)
+
+    def _spelled(self, characters: Tensor, character_lengths: Tensor) -> list[Tensor]:
+        """Distinct words' vectors from their characters, each (distinct, size)."""
+        encoders = (self.characters, self.affixes)
+        return [encode(characters, character_lengths) for encode in encoders if encode is not None]
 
     def _with_unknown(self, ids: Tensor) -> Tensor:
         if not self.training or not len(self.unknown_probability):
@@ -212,9 +219,7 @@ class RecurrentTagger(nn.Module):
         For use: nothing is dropped. A text's words can be read once, wherever they stand in it.
         """
         own: Tensor = self.embedding(ids)
-        if self.characters is None:
-            return own
-        return torch.cat([own, self.characters(characters, character_lengths)], -1)
+        return torch.cat([own, *self._spelled(characters, character_lengths)], -1)
 
     def emissions(self, words: Words) -> Tensor:
         """Scores of tags at each step, (time, batch, tags)."""
@@ -309,11 +314,11 @@ class RecurrentTagger(nn.Module):
 
 def _check(options: dict[str, Any]) -> None:
     for name, value in options.items():
-        if name.endswith("size") or name.startswith("num_") or name == "vocabulary_size":
-            if value < 1:
-                raise ArgumentError(f"{name}={value} must be at least 1")
-        elif name == "unknown_dropout":
+        if name == "affix_size" or name == "unknown_dropout":
             if value < 0:
                 raise ArgumentError(f"{name}={value} must not be negative")
+        elif name.endswith("size") or name.startswith("num_") or name == "vocabulary_size":
+            if value < 1:
+                raise ArgumentError(f"{name}={value} must be at least 1")
         elif name.endswith("dropout") and not 0 <= value <= 1:
             raise ArgumentError(f"{name}={value} is no probability; it must be in 0..1")

@@ -70,6 +70,7 @@ class NetworkOptions(Options):
         character_encoder: recurrent, convolutional or none.
         character_embedding_size: size of a character's vector.
         character_size: size of a word's vector from its characters.
+        affix_size: size of a word's vector from its first and last characters; 0 means none.
         crf: tags depend on each other; none means where they hold entities.
         residual: add each layer's input to its output.
         backend: of the recurrent layers.
@@ -83,6 +84,7 @@ class NetworkOptions(Options):
     character_encoder: Literal["recurrent", "convolutional", "none"] = "recurrent"
     character_embedding_size: Positive = 32
     character_size: Positive = 64
+    affix_size: Annotated[int, Field(ge=0)] = 0
     crf: bool | None = None
     residual: bool = False
     backend: str = "auto"
