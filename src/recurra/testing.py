@@ -33,7 +33,8 @@ def check_cell(cell: Cell, *, backend: str = "auto", seed: int = 0) -> None:
     gradient, at every step. Then: a sequence split anywhere and carried on by its state gives the
     unsplit answer; padding is never read; rows do not touch each other; the future does not touch
     the past; two directions are two runs; `step` is the sequence; a reset starts a new sequence;
-    rows of length 0 pass their state through; values and gradients stay finite at |x| = 50.
+    rows of length 0 pass their state through; answers without gradients are the same; values and
+    gradients stay finite at |x| = 50.
 
     Args:
         cell: any cell.
@@ -60,6 +61,7 @@ def check_cell(cell: Cell, *, backend: str = "auto", seed: int = 0) -> None:
     _check_causality(layer)
     _check_steps(layer)
     _check_resets(layer)
+    _check_inference(cell, backend)
     _check_directions(cell, backend)
     _check_finite(layer)
 
@@ -383,6 +385,24 @@ def _check_resets(layer: Recurrent) -> None:
     whole, _ = layer(x, start)
     _assert_close("a reset must start a new sequence", layer.cell, y[3:, 0], again[:, 0])
     _assert_close("a reset must leave other rows alone", layer.cell, y[:, 1], whole[:, 1])
+
+
+def _check_inference(cell: Cell, backend: str) -> None:
+    """Without gradients, where a backend may keep less, the answers are the same."""
+    for kind in ("plain", "lengths", "reset", "masks"):
+        for is_reverse in (False, True):
+            x, state, parameters = random_problem(cell)
+            controls = _controls(kind, x, state, is_reverse)
+            for all_states in (False, True):
+                with torch.no_grad():
+                    found = kernels.run(
+                        cell, x, state, parameters, controls, all_states=all_states, backend=backend
+                    )
+                    sequences, last = scan(cell, x, state, parameters, controls)
+                wanted = (*(sequences if all_states else sequences[:1]), *last)
+                for got, want in zip((*found[0], *found[1]), wanted, strict=True):
+                    name = f"{kind}: answers without gradients must be those with them"
+                    _assert_close(name, cell, got, want)
 
 
 def _check_directions(cell: Cell, backend: str) -> None:

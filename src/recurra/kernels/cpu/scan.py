@@ -250,14 +250,25 @@ def gather_batch(rows: Tensor, schedule: Schedule) -> Tensor:
 
 
 def _state_buffer(run: Scan, k: int, initial: Tensor) -> Tensor:
-    """Memory for a state at every step, or at two in turn, with the initial one in place."""
+    """Memory for a state at every step, or at two in turn, with the initial one in place.
+
+    Two in turn overwrite the initial state, so a scan with resets has it once more behind them.
+    """
     schedule = run.schedule
     is_kept = run.keeps_sequence(k)
-    rows = schedule.state_rows if is_kept else 2 * schedule.batch
+    rows = schedule.state_rows if is_kept else (2 + run.options.has_reset) * schedule.batch
     buffer = initial.new_empty(rows, initial.shape[-1])
     first = schedule.initial_row if is_kept else 0
-    buffer[first : first + schedule.batch] = gather_batch(initial, schedule)
+    for place in dict.fromkeys((first, _start_row(run, k))):
+        buffer[place : place + schedule.batch] = gather_batch(initial, schedule)
     return buffer
+
+
+def _start_row(run: Scan, k: int) -> int:
+    """Where the initial state stays through the whole scan, as far as a reset needs it."""
+    if run.keeps_sequence(k):
+        return run.schedule.initial_row
+    return 2 * run.schedule.batch if run.options.has_reset else 0
 
 
 def _fill_controls(run: Scan, controls: Controls) -> None:
@@ -342,8 +353,7 @@ def _add_buffers(run: Scan, arguments: dict[str, int]) -> None:
         states = run.states(k)
         arguments.update(place(f"state{k}", states))
         arguments.update(place(f"previous{k}", states))
-        first = run.schedule.initial_row if run.keeps_sequence(k) else 0
-        arguments[f"start{k}"] = states.data_ptr() + 4 * first * states.stride(0)
+        arguments[f"start{k}"] = states.data_ptr() + 4 * _start_row(run, k) * states.stride(0)
 
 
 def place(name: str, rows: Tensor, block: int = 0) -> dict[str, int]:
