@@ -62,7 +62,8 @@ def load() -> ExampleSplits:
         "babel": babel.__version__,
         "names_left_out_for_being_spelt_alike_in_several_languages": left_out,
     }
-    return ExampleSplits(*(_examples(parts[n]) for n in ("train", "valid", "test")), notes)
+    train, valid, test = (_examples(parts[name]) for name in ("train", "valid", "test"))
+    return ExampleSplits(train, valid, test, notes)
 
 
 def _examples(rows: list[tuple[str, str, str]]) -> Examples:

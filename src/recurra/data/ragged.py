@@ -42,7 +42,7 @@ class Ragged:
     def of(cls, sequences: Sequence[Tensor]) -> "Ragged":
         """From one tensor for each sequence, (steps, …) each."""
         lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.long)
-        return cls(torch.cat(list(sequences)), lengths)
+        return cls(torch.cat(list(sequences)) if sequences else torch.zeros(0), lengths)
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -1,0 +1,1 @@
+"""Classification: batches by length, loss, measures, prediction."""

@@ -1,0 +1,146 @@
+"""Examples as tensors: token ids or numbers laid end to end, classes as numbers."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recurra.data.examples import Examples, Labels
+from recurra.data.ragged import Ragged
+from recurra.data.tokenizer import Tokenizer
+from recurra.errors import DataError
+
+_NO_SPREAD = 1e-4  # a channel that spreads less than that does not vary
+
+
+@dataclass(frozen=True)
+class EncodedExamples:
+    """Examples as a model reads them.
+
+    Attributes:
+        inputs: token ids, or numbers (steps, channels).
+        targets: (examples,), int64, -1 for a class the model does not know; multi-label:
+            (examples, classes), float32, 0 or 1.
+        unknown_labels: labels that the model does not know, with how often each occurs.
+        unknown_tokens: how many tokens are the unknown one.
+    """
+
+    inputs: Ragged
+    targets: Tensor
+    unknown_labels: dict[str, int] = field(default_factory=dict)
+    unknown_tokens: int = 0
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+def encode(
+    examples: Examples,
+    classes: Sequence[str],
+    tokenizer: Tokenizer | None,
+    *,
+    multi_label: bool = False,
+) -> EncodedExamples:
+    """Examples as tensors.
+
+    Args:
+        examples: texts, or series if there is no tokenizer.
+        classes: the model's, in their order.
+        tokenizer: of texts.
+        multi_label: targets are rows of 0 and 1.
+
+    Example:
+        >>> tokenizer = Tokenizer.train(["ab"], "char")
+        >>> data = Examples(["ab", "", "b"], [("y",), ("x",), ("z",)])
+        >>> encoded = encode(data, ["x", "y"], tokenizer)
+        >>> encoded.targets.tolist(), encoded.unknown_labels
+        ([1, 0, -1], {'z': 1})
+    """
+    inputs = encode_inputs(examples.inputs, tokenizer)
+    number = {label: k for k, label in enumerate(classes)}
+    unknown = Counter(label for labels in examples.labels for label in labels)
+    for label in number:
+        unknown.pop(label, None)
+    if multi_label:
+        targets = torch.zeros(len(examples), len(classes))
+        for i, labels in enumerate(examples.labels):
+            targets[i, [number[label] for label in labels if label in number]] = 1
+    else:
+        targets = torch.tensor(
+            [number.get(labels[0], -1) if labels else -1 for labels in examples.labels]
+        )
+    unknown_tokens = 0
+    if tokenizer is not None:
+        unknown_tokens = int((inputs.values == tokenizer.unknown_id).sum())
+    return EncodedExamples(inputs, targets, dict(unknown), unknown_tokens)
+
+
+def encode_inputs(inputs: Sequence[Any], tokenizer: Tokenizer | None) -> Ragged:
+    """Texts as token ids, without an end; or series as they are."""
+    if tokenizer is None:
+        return Ragged.of([torch.from_numpy(series) for series in inputs])
+    ids = [torch.tensor(tokenizer.encode(text), dtype=torch.long) for text in inputs]
+    return Ragged.of(ids)
+
+
+def check_training_labels(
+    labels: Sequence[Labels], classes: Sequence[str], *, multi_label: bool, where: str
+) -> None:
+    """Refuse labels that nothing can be learned from.
+
+    Raises:
+        DataError: one class only; or, unless multi-label, an example of none or of several.
+
+    Example:
+        >>> check_training_labels([("x",)], ["x"], multi_label=False, where="a.csv")
+        Traceback (most recent call last):
+        ...
+        recurra.errors.DataError: a.csv: all 1 training examples have the label 'x'; a classifier \
+needs two classes or more
+    """
+    if not multi_label:
+        for i, found in enumerate(labels):
+            if len(found) != 1:
+                raise DataError(
+                    f"{where}: training example {i + 1} has {len(found)} labels {found}; expected "
+                    "one, or set multi_label=true"
+                )
+    if len(classes) < (1 if multi_label else 2):
+        what = f"the label {classes[0]!r}" if classes else "no label"
+        raise DataError(
+            f"{where}: all {len(labels)} training examples have {what}; a classifier needs two "
+            "classes or more"
+        )
+
+
+def scale_of(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, (channels,) each, 1 where it does not vary.
+
+    Args:
+        values: (steps, channels).
+    """
+    values = values.double()
+    mean, spread = values.mean(0), values.std(0, correction=0)
+    varies = spread > _NO_SPREAD * mean.abs().clamp_min(1e-30)
+    return mean.float(), torch.where(varies, spread, 1.0).float()
+
+
+def balanced_weights(targets: Tensor, classes: int) -> list[float]:
+    """Weights of the classes that make each count alike: examples / (classes · its examples).
+
+    Args:
+        targets: (examples,), int64, or (examples, classes) of 0 and 1.
+
+    Example:
+        >>> balanced_weights(torch.tensor([0, 0, 0, 1]), 2)
+        [0.6666666666666666, 2.0]
+    """
+    if targets.dim() == 2:
+        counts = targets.sum(0).tolist()
+    else:
+        counts = torch.bincount(targets[targets >= 0], minlength=classes).tolist()
+    total = sum(counts)
+    return [total / (classes * max(count, 1)) for count in counts]

@@ -1,0 +1,51 @@
+"""Probabilities and vectors of many sequences, in batches by length and bounded memory."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from recurra.data.ragged import Ragged, by_length
+from recurra.errors import DataError
+from recurra.tasks.classify.encoding import EncodedExamples
+from recurra.tasks.classify.metrics import measure, measure_multi_label
+from recurra.tasks.lm.mode import evaluation_mode
+
+BATCH_ROWS = 256
+BATCH_STEPS = 1 << 15
+
+
+def log_probabilities(model: nn.Module, inputs: Ragged) -> Tensor:
+    """log p of every class for each sequence, (sequences, classes), on the CPU, in nats."""
+    return _by_batches(model, inputs, model.log_probabilities)  # type: ignore[arg-type]
+
+
+def vectors(model: nn.Module, inputs: Ragged) -> Tensor:
+    """The sentence vector of each sequence, (sequences, vector_size), on the CPU."""
+    return _by_batches(model, inputs, model.encode)  # type: ignore[arg-type]
+
+
+def evaluate(model: nn.Module, examples: EncodedExamples) -> dict[str, float]:
+    """The measures of `metrics.py` on encoded examples."""
+    log_p = log_probabilities(model, examples.inputs)
+    if examples.targets.dim() == 2:
+        return measure_multi_label(log_p, examples.targets)
+    return measure(log_p, examples.targets)
+
+
+def _by_batches(
+    model: nn.Module, inputs: Ragged, function: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """A function of (padded, lengths) applied to all sequences, rows in the order of `inputs`."""
+    if not len(inputs):
+        raise DataError("there is no example; expected one or more")
+    device = next(model.parameters()).device
+    orders: list[int] = []
+    parts = []
+    with evaluation_mode(model):
+        for chosen in by_length(inputs.lengths, rows=BATCH_ROWS, steps=BATCH_STEPS):
+            padded, lengths = inputs.batch(chosen)
+            parts.append(function(padded.to(device), lengths.to(device)).cpu())
+            orders += chosen
+    joined = torch.cat(parts)
+    return torch.empty_like(joined).index_copy_(0, torch.tensor(orders), joined)
