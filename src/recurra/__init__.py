@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _HOME = {
     "CELLS": "recurra.cells",
     "Cell": "recurra.cells",
+    "Classifier": "recurra.jobs.classify.classifier",
     "GRU": "recurra.layers",
     "IRNN": "recurra.layers",
     "Jordan": "recurra.layers",

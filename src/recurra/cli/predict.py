@@ -32,12 +32,16 @@ def predict(
     writes: Annotated[
         str | None, typer.Option(metavar="FORM", help="tag: table (default), conll or jsonl.")
     ] = None,
+    encode: Annotated[
+        bool, typer.Option("--encode", help="classify: the vector of each input instead.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """What a model says of each input.
 
-    For a language model: the likeliest next tokens after each beginning of a line. For a tagger:
-    the tag of each word, with its probability.
+    A language model: the likeliest next tokens after each beginning of a line. A tagger: the tag of
+    each word with its probability. A classifier: the class of each line with its probability, or
+    its vector.
     """
     from recurra.cli._lines import read_input
     from recurra.cli._tables import output, table
@@ -48,7 +52,7 @@ def predict(
     inputs = read_input(text or [], file)
     with ConsoleReporter().stage(f"reading {run}"):
         model = load(run)
-    options = {"count": count, "reads": reads, "writes": writes}
+    options = {"count": count, "reads": reads, "writes": writes, "encode": encode or None}
     given = {name: value for name, value in options.items() if value is not None}
     answer = find_job(model.metrics["task"]).predict(model, inputs, given)
     if as_json:

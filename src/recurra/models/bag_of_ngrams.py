@@ -30,6 +30,7 @@ class LogisticRegression(nn.Module):
     Args:
         features: how many.
         classes: how many.
+        multi_label: any number of classes may hold: a logistic regression for each.
 
     Example:
         >>> model = LogisticRegression(2, 2)
@@ -39,20 +40,23 @@ class LogisticRegression(nn.Module):
         [1, 0]
     """
 
-    def __init__(self, features: int, classes: int) -> None:
+    def __init__(self, features: int, classes: int, *, multi_label: bool = False) -> None:
         super().__init__()
+        self.multi_label = multi_label
         self.weight = nn.Parameter(torch.zeros(features, classes))
         self.bias = nn.Parameter(torch.zeros(classes))
 
     def forward(self, rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """Σ_k a_k W_k + b of each row, (rows, classes)."""
         indices, values, starts = rows
-        return _weighted_sums(self.weight, indices, values, starts) + self.bias
+        scores: Tensor = _weighted_sums(self.weight, indices, values, starts) + self.bias
+        return scores
 
     @torch.no_grad()
     def log_probabilities(self, rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """log p of each class, (rows, classes), in nats."""
-        return self(rows).log_softmax(1)
+        scores: Tensor = self(rows)
+        return functional.logsigmoid(scores) if self.multi_label else scores.log_softmax(1)
 
     def fit(
         self,
@@ -66,7 +70,7 @@ class LogisticRegression(nn.Module):
 
         Args:
             rows: see the class.
-            targets: (rows,), int64.
+            targets: (rows,), int64; multi-label (rows, classes), 0 or 1.
             penalty: strength of the regulariser, 0 or more.
             max_iterations: of L-BFGS.
         """
@@ -75,21 +79,28 @@ class LogisticRegression(nn.Module):
         optimizer = torch.optim.LBFGS(
             self.parameters(),
             max_iter=max_iterations,
+            history_size=10,
             tolerance_grad=1e-6,
             tolerance_change=1e-8,
             line_search_fn="strong_wolfe",
         )
         strength = penalty / len(targets)
         columns = _transposed(rows, len(self.weight))
-        truth = functional.one_hot(targets, self.weight.shape[1]).to(self.weight.dtype)
+        if not self.multi_label:
+            targets = functional.one_hot(targets, self.weight.shape[1])
+        truth = targets.to(self.weight.dtype)
 
         def loss() -> Tensor:  # gradients by hand: autograd's of the sparse product takes 20 times
-            log_p = self.log_probabilities(rows)
-            excess = (log_p.exp() - truth) / len(targets)
+            scores = self(rows)
+            p = scores.sigmoid() if self.multi_label else scores.softmax(1)
+            excess = (p - truth) / len(targets)
             self.weight.grad = _weighted_sums(excess, *columns) + strength * self.weight
             self.bias.grad = excess.sum(0)
-            nats = functional.nll_loss(log_p, targets)
-            return nats + strength / 2 * self.weight.square().sum()
+            if self.multi_label:
+                nats = functional.softplus(scores) - scores * truth
+            else:
+                nats = -scores.log_softmax(1) * truth
+            return nats.sum() / len(targets) + strength / 2 * self.weight.square().sum()
 
         with torch.no_grad():
             optimizer.step(loss)  # type: ignore[arg-type, no-untyped-call, unused-ignore]

@@ -21,15 +21,16 @@ class ClassifierTask:
         batch_size: sequences of a batch.
         seed: of the order of batches.
         longest: sequences are cut after so many steps in training, not in evaluation; None: never.
+        choose_by: the metric on valid that chooses the best weights; None: "accuracy", or
+            "micro_f1" for multi-label.
 
     Raises:
+        ArgumentError: an unknown metric.
         DataError: a training example of a class that the model does not have.
 
     Example: see `recurra.Classifier.train`, which builds all of these from files.
     """
 
-    primary_metric = "accuracy"
-    higher_is_better = True
     unit = "steps"
     figures: tuple[str, ...] = ("nats_per_example",)
 
@@ -41,6 +42,7 @@ class ClassifierTask:
         batch_size: int = 32,
         seed: int = 0,
         longest: int | None = None,
+        choose_by: str | None = None,
     ) -> None:
         self.model = model
         self._network: Any = model  # the same, for its methods beyond nn.Module's
@@ -48,9 +50,13 @@ class ClassifierTask:
         self.longest = longest
         self._train = splits["train"]
         self.is_multi_label = self._train.targets.dim() == 2
-        if self.is_multi_label:
-            self.primary_metric = "micro_f1"
         self.metrics: tuple[str, ...] = MULTI_LABEL_METRICS if self.is_multi_label else METRICS
+        self.primary_metric = choose_by or ("micro_f1" if self.is_multi_label else "accuracy")
+        self.higher_is_better = self.primary_metric not in ("log_loss", "calibration_error")
+        if self.primary_metric not in self.metrics:
+            raise ArgumentError(
+                f"choose_by={choose_by!r}; use one of {', '.join(self.metrics[:-1])}"
+            )
         if not self.is_multi_label and (self._train.targets < 0).any():
             raise DataError(
                 f"training examples have classes that the model does not: "

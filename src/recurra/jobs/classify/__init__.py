@@ -1,0 +1,1 @@
+"""Classifiers and sentence encoders, from files to use."""

@@ -1,0 +1,127 @@
+"""What a classifier must beat: the most frequent class, and logistic regression without order."""
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recurra.data.ragged import Ragged
+from recurra.jobs.classify.config import ClassifierConfig
+from recurra.jobs.classify.material import Material
+from recurra.models.bag_of_ngrams import BagOfNgrams, LogisticRegression
+from recurra.tasks.classify.encoding import scale_of
+from recurra.tasks.classify.metrics import measure, measure_multi_label
+from recurra.training.progress import Reporter
+
+ORDERS = {"char": (1, 4), "word": (1, 2), "bpe": (1, 2)}
+MANY_TEXTS = 1000  # of as many, n-grams that occur in one text alone are left out
+Rows = tuple[Tensor, Tensor, Tensor]
+
+
+def measure_baselines(
+    config: ClassifierConfig, material: Material, reporter: Reporter
+) -> dict[str, dict[str, Any]]:
+    """Figures of the baselines, by name."""
+    if not config.baseline.baselines:
+        return {}
+    found = {"most_frequent_class": _most_frequent(material)}
+    if material.tokenizer is None:
+        with reporter.stage("logistic regression on the channels' statistics"):
+            rows = {name: _statistics(material, name) for name in material.encoded}
+            found["channel_statistics"] = _logistic(config, material, rows, time.monotonic())
+        return found
+    with reporter.stage("bag of n-grams with logistic regression"):
+        started_s = time.monotonic()
+        name, rows = _ngrams(material)
+        found[name] = _logistic(config, material, rows, started_s)
+    return found
+
+
+def _measured(material: Material, answers: dict[str, Tensor]) -> dict[str, Any]:
+    figures = {}
+    for name, log_p in answers.items():
+        targets = material.encoded[name].targets
+        figures[name] = (measure if targets.dim() == 1 else measure_multi_label)(log_p, targets)
+    return figures
+
+
+def _most_frequent(material: Material) -> dict[str, Any]:
+    """Answers with the shares of the classes in train, whatever the input."""
+    targets = material.encoded["train"].targets
+    if targets.dim() == 2:
+        shares = targets.mean(0).clamp(1e-6, 1 - 1e-6)
+    else:
+        shares = torch.bincount(targets, minlength=len(material.classes)) / len(targets)
+    answers = {
+        name: shares.log().expand(len(material.encoded[name]), -1) for name in ("valid", "test")
+    }
+    return {
+        **_measured(material, answers),
+        "parameters": len(material.classes),
+        "seconds": 0.0,
+    }
+
+
+def _logistic(
+    config: ClassifierConfig, material: Material, rows: dict[str, Rows], started_s: float
+) -> dict[str, Any]:
+    """Logistic regression with the penalty that is best on valid by log loss."""
+    features = int(rows["train"][0].max()) + 1
+    targets = material.encoded["train"].targets
+    model = LogisticRegression(features, len(material.classes), multi_label=targets.dim() == 2)
+    best: dict[str, Any] = {}
+    for penalty in sorted(config.baseline.penalties, reverse=True):  # each starts from the last
+        model.fit(rows["train"], targets, penalty=penalty)
+        answers = {name: model.log_probabilities(rows[name]) for name in ("valid", "test")}
+        figures = _measured(material, answers)
+        if not best or figures["valid"]["log_loss"] < best["valid"]["log_loss"]:
+            best = {**figures, "penalty": penalty}
+    best["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    return {**best, "seconds": round(time.monotonic() - started_s, 3)}
+
+
+def _ngrams(material: Material) -> tuple[str, dict[str, Rows]]:
+    tokenizer = material.tokenizer
+    assert tokenizer is not None
+    orders = ORDERS[tokenizer.kind]
+    tokens = {
+        name: [tokenizer.tokens(text) for text in getattr(material.splits, name).inputs]
+        for name in material.encoded
+    }
+    rare = 2 if len(tokens["train"]) >= MANY_TEXTS else 1
+    bag = BagOfNgrams(tokens["train"], orders=orders, minimum_count=rare)
+    name = f"bag_of_{tokenizer.kind}_ngrams_{orders[1]}"
+    return name, {split: bag.rows(texts) for split, texts in tokens.items()}
+
+
+def _statistics(material: Material, split: str) -> Rows:
+    """Mean, spread, extremes, first and last value of each channel, and the length, as rows."""
+    vectors = torch.stack([statistics_of(x) for x in _items(material.encoded["train"].inputs)])
+    mean, scale = scale_of(vectors)
+    own = torch.stack([statistics_of(x) for x in _items(material.encoded[split].inputs)])
+    values = (own - mean) / scale
+    count, features = values.shape
+    indices = torch.arange(features).repeat(count)
+    return indices, values.flatten(), torch.arange(0, count * features, features)
+
+
+def _items(inputs: Ragged) -> list[Tensor]:
+    return [inputs[k] for k in range(len(inputs))]
+
+
+def statistics_of(series: Tensor) -> Tensor:
+    """Numbers that describe a series (time, channels) whatever its length; zeros for an empty one.
+
+    Example:
+        >>> statistics_of(torch.tensor([[1.0], [3.0]])).tolist()
+        [2.0, 1.0, 1.0, 3.0, 1.0, 3.0, 2.0]
+    """
+    length = torch.tensor([float(len(series))])
+    if not len(series):
+        return torch.cat([series.new_zeros(6 * series.shape[1]), length])
+    parts = (
+        *(series.mean(0), series.std(0, correction=0), series.amin(0), series.amax(0)),
+        *(series[0], series[-1], length),
+    )
+    return torch.cat(parts)

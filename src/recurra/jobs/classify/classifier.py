@@ -1,0 +1,279 @@
+"""`recurra.Classifier`: trained, measured, used and saved in one line each."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recurra.data.examples import Examples, ExampleSplits
+from recurra.data.ragged import Ragged
+from recurra.data.tokenizer import Tokenizer
+from recurra.errors import ArgumentError, DataError, RunFolderError, ShapeError
+from recurra.jobs import run_folder
+from recurra.jobs.classify.config import ClassifierConfig
+from recurra.jobs.classify.material import check_same_kind, fingerprint, read_files, read_splits
+from recurra.jobs.configurations import from_run, to_yaml
+from recurra.jobs.training import Paths, as_list, train_in_python
+from recurra.models.classifier import RecurrentClassifier
+from recurra.tasks.classify.encoding import encode, encode_inputs
+from recurra.tasks.classify.prediction import evaluate, log_probabilities, vectors
+from recurra.tasks.lm.mode import evaluation_mode
+from recurra.training.files import read_about, write_atomically, write_tensors
+from recurra.training.progress import Reporter
+from recurra.training.weights import load_weights, unshared
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says of one input.
+
+    Attributes:
+        label: the likeliest class; for several labels, those of probability above one half, joined
+            by commas.
+        probability: of the likeliest class.
+        probabilities: of every class, the likeliest first.
+    """
+
+    label: str
+    probability: float
+    probabilities: dict[str, float] = field(repr=False)
+
+
+@dataclass
+class Classifier:
+    """A trained classifier of texts or numeric series, which is also an encoder of them.
+
+    Made by `train` or `recurra.load`. Texts are strings; series are arrays or tensors (time,
+    channels). An empty one has an answer, too: that of the classifier's bias.
+
+    Attributes:
+        network: the model.
+        classes: the labels, in the order of the network's answers.
+        tokenizer: of texts; `None` for series.
+        config: what it was made from, resolved.
+        metrics: the content of `metrics.json`: valid, test, baselines, time, memory, machine.
+        folder: its run folder, if it has one.
+
+    Example:
+        >>> import recurra
+        >>> from recurra.data import Examples, split_examples
+        >>> texts = [f"{w} {n}" for n in range(20) for w in ("meow purr", "woof bark")]
+        >>> examples = Examples(texts, [("cat",), ("dog",)] * 20)
+        >>> options = {"hidden_size": 8, "max_epochs": 8, "learning_rate": 0.02, "dropout": 0.0}
+        >>> model = recurra.Classifier.train(split_examples(examples), **options)
+        >>> [answer.label for answer in model.predict(["meow meow", "bark"])]
+        ['cat', 'dog']
+        >>> model.encode(["meow", "woof", ""]).shape
+        torch.Size([3, 16])
+        >>> model.evaluate()["accuracy"]
+        1.0
+    """
+
+    network: RecurrentClassifier
+    classes: list[str]
+    tokenizer: Tokenizer | None
+    channels: tuple[str, ...]
+    config: ClassifierConfig
+    metrics: dict[str, Any]
+    log: list[dict[str, float]] = field(default_factory=list)
+    folder: Path | None = None
+    splits: ExampleSplits | None = None
+
+    @classmethod
+    def train(
+        cls,
+        data: Paths | ExampleSplits | None = None,
+        *,
+        valid: Paths | None = None,
+        test: Paths | None = None,
+        out: str | Path | None = None,
+        reporter: Reporter | None = None,
+        **options: Any,
+    ) -> "Classifier":
+        """Train a classifier, and baselines beside it.
+
+        Args:
+            data: files, folders or globs; or examples in three parts; `None` are the embedded names
+                in twenty languages.
+            valid: to choose the model by; `None` holds out a part of `data`.
+            test: to report on; `None` holds out a part of `data`.
+            out: run folder to write; `None` writes nothing (see `save`).
+            reporter: shows the progress; `None` shows none.
+            options: any key of the configuration: `text`, `label`, `tokenizer`, `cell`, `pooling`,
+                `hidden_size`, `max_epochs`, … (`recurra validate` lists them).
+
+        Raises:
+            ConfigError: an unknown option, or a value that is not allowed.
+            DataError: data that cannot be read, or that nothing can be learned from.
+        """
+        is_at_hand = isinstance(data, ExampleSplits)
+        trained: Classifier = train_in_python(
+            "classify",
+            options,
+            data=None if isinstance(data, ExampleSplits) else data,
+            valid=valid,
+            test=test,
+            at_hand=data if is_at_hand else None,
+            out=out,
+            reporter=reporter,
+        )
+        return trained
+
+    def evaluate(self, data: Paths | Examples | None = None) -> dict[str, Any]:
+        """Accuracy, macro F1, log loss, calibration error, examples; see `tasks/classify`.
+
+        Args:
+            data: files, or examples; `None` is the test split that the model was made with.
+
+        Returns:
+            The metrics; and if there are labels that the model does not know, `unknown_labels`, how
+            often each occurs: they count as errors.
+
+        Raises:
+            DataError: data that cannot be read, or is no longer what the model was made with.
+        """
+        if data is None:
+            examples, where = self._splits().test, "the test split"
+        elif isinstance(data, Examples):
+            examples, where = data, "the examples"
+        else:
+            paths = as_list(data)
+            examples, where = read_files(paths, self.config.examples), ", ".join(paths)
+        check_same_kind(examples, self.channels, where)
+        encoded = encode(examples, self.classes, self.tokenizer, multi_label=self._is_multi_label)
+        found: dict[str, Any] = evaluate(self.network, encoded)
+        if encoded.unknown_labels:
+            found["unknown_label_examples"] = sum(encoded.unknown_labels.values())
+            found["unknown_labels"] = encoded.unknown_labels
+        return found
+
+    def predict(self, inputs: Sequence[Any]) -> list[Prediction]:
+        """The classes of texts or series, with probabilities; in batches."""
+        if not len(inputs):
+            return []
+        log_p = log_probabilities(self.network, self._encoded(inputs))
+        return [self._prediction(row) for row in log_p]
+
+    def encode(self, inputs: Sequence[Any]) -> Tensor:
+        """The sentence vectors of texts or series, (inputs, vector_size), float32."""
+        if not len(inputs):
+            return torch.zeros(0, self.network.vector_size)
+        return vectors(self.network, self._encoded(inputs))
+
+    def stream(self, steps: Any) -> Iterator[Prediction]:
+        """The answer after each token of a text, or each step of a series, as they come.
+
+        What is read is kept in a `State` of fixed size. The last answer is that of `predict`.
+
+        Args:
+            steps: a text; or an iterable of steps, each (channels,) numbers.
+
+        Raises:
+            ArgumentError: the model is bidirectional: there is no answer before the end.
+        """
+        state = None
+        items = steps if self.tokenizer is None else self.tokenizer.encode(steps)
+        for item in items:
+            x_t = torch.as_tensor(np.asarray(item))
+            x_t = x_t.long() if self.tokenizer is not None else x_t.float()
+            with evaluation_mode(self.network):
+                log_p, state = self.network.step(x_t.unsqueeze(0), state)
+            yield self._prediction(log_p[0])
+
+    def parameters(self) -> int:
+        """How many numbers were trained."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    def save(self, path: str | Path) -> None:
+        """Write a run folder that `recurra.load` reads; `metrics.json` comes last.
+
+        Raises:
+            RunFolderError: the folder has content, or cannot be written.
+        """
+        self.write(run_folder.new_folder(path, "classify"))
+
+    def write(self, folder: Path) -> None:
+        """Write into a folder that is this model's own."""
+        from recurra.insight.classifier_report import classifier_report
+
+        about = {
+            "options": self.network.options(),
+            "classes": self.classes,
+            "channels": list(self.channels),
+        }
+        write_tensors(folder / run_folder.WEIGHTS, unshared(self.network), about)
+        if self.tokenizer is not None:
+            write_atomically(folder / run_folder.TOKENIZER, self.tokenizer.save)
+        text = to_yaml(self.config)
+        page = classifier_report(self.metrics, self.log, text)
+        run_folder.write_run(folder, text, self.metrics, page, self.folder)
+        self.folder = folder
+
+    @classmethod
+    def load(cls, folder: Path) -> "Classifier":
+        """Read a run folder; see `recurra.load`."""
+        config = from_run(run_folder.read_config(folder), str(folder / run_folder.CONFIG))
+        metrics = run_folder.read_metrics(folder)
+        path = folder / run_folder.WEIGHTS
+        about = read_about(path)
+        try:
+            network = RecurrentClassifier(**about["options"])
+            classes, channels = list(about["classes"]), tuple(about["channels"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunFolderError(f"{path} describes no classifier of ours: {error!r}") from error
+        load_weights(network, path)
+        tokenizer = None if channels else Tokenizer.load(folder / run_folder.TOKENIZER)
+        rows = run_folder.read_rows(folder)
+        return cls(network.eval(), classes, tokenizer, channels, config, metrics, rows, folder)
+
+    @property
+    def _is_multi_label(self) -> bool:
+        return self.network.multi_label
+
+    def _encoded(self, inputs: Sequence[Any]) -> Ragged:
+        if self.tokenizer is not None:
+            for k, text in enumerate(inputs):
+                if not isinstance(text, str):
+                    raise ArgumentError(
+                        f"input {k} is a {type(text).__name__}, the model reads texts; pass a list "
+                        "of strings"
+                    )
+            return encode_inputs(inputs, self.tokenizer)
+        series = [np.asarray(item, np.float32) for item in inputs]
+        for k, item in enumerate(series):
+            if item.ndim != 2 or item.shape[1] != len(self.channels):
+                raise ShapeError(
+                    f"series {k} has shape {item.shape}; the model reads (time, "
+                    f"{len(self.channels)}): {', '.join(self.channels)}"
+                )
+        return encode_inputs(series, None)
+
+    def _prediction(self, log_p: Tensor) -> Prediction:
+        p = log_p.exp()
+        order = p.argsort(descending=True, stable=True).tolist()
+        probabilities = {self.classes[k]: float(p[k]) for k in order}
+        label = self.classes[order[0]]
+        if self._is_multi_label:
+            label = ",".join(name for name, value in probabilities.items() if value > 0.5)
+        return Prediction(label, float(p[order[0]]), probabilities)
+
+    def _splits(self) -> ExampleSplits:
+        if self.splits is not None:
+            return self.splits
+        if self.metrics["data"].get("in_memory"):
+            raise DataError(
+                "the model was trained on examples in memory; pass the examples to measure on"
+            )
+        splits = read_splits(self.config.examples)
+        if fingerprint(splits) != self.metrics["data"]["fingerprint"]:
+            source = ", ".join(self.config.examples.data) or "Babel's CLDR"
+            raise DataError(
+                f"the data of the run has changed: {source} is not what the model was trained and "
+                "tested on, so its splits cannot be found again; pass --data with the examples to "
+                "measure on"
+            )
+        return splits

@@ -1,0 +1,143 @@
+"""The examples of a run: read, held out, encoded, and recognised again by their fingerprint."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from recurra.data import language_names
+from recurra.data.examples import Examples, ExampleSplits, split_examples
+from recurra.data.labelled_series import read_series
+from recurra.data.labelled_texts import read_labelled_texts, text_files
+from recurra.data.tokenizer import Tokenizer
+from recurra.errors import DataError
+from recurra.jobs.classify.config import ExampleOptions
+from recurra.tasks.classify.encoding import EncodedExamples, check_training_labels, encode
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Material:
+    """Examples in three parts, as they are and as tensors.
+
+    Attributes:
+        splits: the examples.
+        classes: the labels of train, in their order.
+        tokenizer: trained on the training texts; `None` for series.
+        encoded: by split.
+    """
+
+    splits: ExampleSplits
+    classes: list[str]
+    tokenizer: Tokenizer | None
+    encoded: dict[str, EncodedExamples]
+
+    def facts(self) -> dict[str, Any]:
+        """Counts for the report and `metrics.json`."""
+        test, steps = self.encoded["test"], self.encoded["train"].inputs.lengths
+        facts: dict[str, Any] = {f"{name}_examples": len(self.encoded[name]) for name in SPLITS}
+        facts |= {"classes": len(self.classes), "train_steps": int(steps.sum())}
+        facts["longest_train_example_in_steps"] = int(steps.max())
+        if self.tokenizer is not None:
+            share = test.unknown_tokens / max(1, len(test.inputs.values))
+            facts |= {
+                "vocabulary": len(self.tokenizer.vocabulary),
+                "test_unknown_token_share": share,
+            }
+        for name in ("valid", "test"):
+            if self.encoded[name].unknown_labels:
+                facts[f"{name}_labels_unknown_to_train"] = self.encoded[name].unknown_labels
+        return {**facts, "fingerprint": fingerprint(self.splits), **self.splits.notes}
+
+
+def read_material(options: ExampleOptions, splits: ExampleSplits | None = None) -> Material:
+    """Read, hold out and encode the examples of a run.
+
+    Args:
+        options: where the examples are and how to read them.
+        splits: the examples, if they are at hand already.
+
+    Raises:
+        DataError: data that cannot be read, or that nothing can be learned from.
+    """
+    splits = splits or read_splits(options)
+    where = ", ".join(options.data) or "the examples"
+    if not len(splits.train):
+        raise DataError(f"{where}: there is no training example")
+    classes = splits.train.classes()
+    check_training_labels(
+        splits.train.labels, classes, multi_label=options.multi_label, where=where
+    )
+    tokenizer = None if splits.train.is_series else train_tokenizer(options, splits.train.inputs)
+    encoded = {
+        name: encode(getattr(splits, name), classes, tokenizer, multi_label=options.multi_label)
+        for name in SPLITS
+    }
+    return Material(splits, classes, tokenizer, encoded)
+
+
+def train_tokenizer(options: ExampleOptions, texts: Sequence[str]) -> Tokenizer:
+    """The tokenizer of the training texts."""
+    return Tokenizer.train(
+        texts,
+        options.tokenizer,
+        vocabulary_size=options.vocabulary_size,
+        minimum_count=options.minimum_count,
+        lowercase=options.lowercase,
+        split_punctuation=options.split_punctuation,
+    )
+
+
+def read_splits(options: ExampleOptions) -> ExampleSplits:
+    """The examples of a run: embedded, or from files; parts not named are held out.
+
+    Raises:
+        DataError: files that cannot be read as asked, or parts of different kinds.
+    """
+    if not options.data:
+        if options.valid or options.test:
+            raise DataError("--valid and --test need --data: the examples to train on")
+        return language_names.load()
+    splits = split_examples(
+        read_files(options.data, options),
+        valid=not options.valid,
+        test=not options.test,
+        where=", ".join(options.data),
+    )
+    valid = read_files(options.valid, options) if options.valid else splits.valid
+    test = read_files(options.test, options) if options.test else splits.test
+    for part, paths in ((valid, options.valid), (test, options.test)):
+        check_same_kind(part, splits.train.channels, ", ".join(paths))
+    return replace(splits, valid=valid, test=test)
+
+
+def read_files(paths: Sequence[str], options: ExampleOptions) -> Examples:
+    """The examples of files, folders and globs: series if they are `.ts` or `id` is set."""
+    files = text_files(paths)
+    if options.id is not None or files[0].name.endswith((".ts", ".ts.gz")):
+        return read_series(
+            files,
+            id=options.id,
+            time=options.time,
+            label=options.label,
+            channels=options.channels,
+        )
+    return read_labelled_texts(
+        files, text=options.text, label=options.label, label_separator=options.label_separator
+    )
+
+
+def check_same_kind(examples: Examples, channels: tuple[str, ...], where: str) -> None:
+    """Refuse examples that are not what the training examples are.
+
+    Raises:
+        DataError: texts for series, or series of other channels.
+    """
+    if examples.channels != channels:
+        expected, got = (", ".join(c) or "texts" for c in (channels, examples.channels))
+        raise DataError(f"{where}: the model reads {expected}; these are {got}")
+
+
+def fingerprint(splits: ExampleSplits) -> str:
+    """A short name of exactly these examples in these splits."""
+    return " ".join(getattr(splits, name).fingerprint() for name in SPLITS)

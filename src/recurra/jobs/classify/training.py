@@ -1,0 +1,193 @@
+"""The classification job: examples, baselines, model, figures, run folder."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recurra.data.examples import ExampleSplits
+from recurra.errors import ConfigError
+from recurra.jobs import run_folder
+from recurra.jobs.classify.baselines import measure_baselines
+from recurra.jobs.classify.classifier import Classifier
+from recurra.jobs.classify.config import ClassifierConfig
+from recurra.jobs.classify.material import SPLITS, Material, fingerprint, read_material
+from recurra.jobs.machine import provenance
+from recurra.jobs.training import check_same_data, fit_network
+from recurra.models.classifier import RecurrentClassifier
+from recurra.tasks.classify.encoding import balanced_weights, scale_of
+from recurra.tasks.classify.metrics import (
+    confusion_matrix,
+    f1_scores,
+    measure,
+    measure_multi_label,
+    reliability,
+)
+from recurra.tasks.classify.prediction import log_probabilities
+from recurra.tasks.classify.task import ClassifierTask
+from recurra.training.progress import Reporter
+from recurra.training.ranks import is_main_process
+
+SAMPLES = 8
+SAMPLE_LETTERS = 80
+
+
+def train(
+    config: ClassifierConfig,
+    folder: Path,
+    reporter: Reporter,
+    *,
+    splits: ExampleSplits | None = None,
+    material: Material | None = None,
+    baselines: Mapping[str, Any] | None = None,
+    keep: bool = True,
+) -> Classifier | None:
+    """Train, measure and describe a classifier in its folder.
+
+    Args:
+        config: resolved.
+        folder: for the log and the checkpoints, and the rest if `keep`.
+        reporter: shows the progress.
+        splits: the examples, if they are in memory only.
+        material: the examples, if they were read already.
+        baselines: their figures, if they were measured already.
+        keep: write the model and its figures.
+
+    Returns:
+        The model; `None` on all processes but the first.
+    """
+    started_s = time.monotonic()
+    if material is None:
+        with reporter.stage("reading and encoding the examples"):
+            material = read_material(config.examples, splits)
+    check_same_data(folder, fingerprint(material.splits))
+    if baselines is None:
+        baselines = measure_baselines(config, material, reporter) if is_main_process() else {}
+    network = build_network(config, material)
+    batches = config.batches
+    task = ClassifierTask(
+        network,
+        material.encoded,
+        batch_size=batches.batch_size,
+        seed=config.seed,
+        longest=batches.longest,
+        choose_by=batches.choose_by,
+    )
+    outcome = fit_network(task, config, folder, reporter, config.description())
+    if outcome is None:
+        return None
+    with reporter.stage("measuring on valid and test"):
+        metrics = {
+            "task": "classify",
+            "model": "recurrent",
+            "description": config.description(),
+            **_measures(network, material),
+            "baselines": dict(baselines),
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "seconds": round(outcome.seconds, 3),
+            "steps_per_s": round(outcome.units_per_s, 1),
+            **provenance(config.seed),
+            "training": {**outcome.facts(), "gradient_clip": config.training.gradient_clip},
+            "data": {**material.facts(), "in_memory": splits is not None},
+        }
+    metrics["total_seconds"] = round(time.monotonic() - started_s, 3)
+    model = Classifier(
+        network.eval(),
+        material.classes,
+        material.tokenizer,
+        material.splits.train.channels,
+        config,
+        metrics,
+        run_folder.read_rows(folder),
+        splits=splits,
+    )
+    if keep:
+        with reporter.stage("writing the run folder and its report"):
+            model.write(folder)
+    return model
+
+
+def build_network(config: ClassifierConfig, material: Material) -> RecurrentClassifier:
+    """The untrained model of a run, its weights drawn from the run's seed.
+
+    Raises:
+        ConfigError: a class weight for a label that there is not.
+    """
+    torch.manual_seed(config.seed)
+    tokenizer, train = material.tokenizer, material.encoded["train"]
+    network = RecurrentClassifier(
+        len(material.classes),
+        vocabulary_size=0 if tokenizer is None else len(tokenizer.vocabulary),
+        channels=len(material.splits.train.channels),
+        multi_label=config.examples.multi_label,
+        class_weights=_class_weights(config, material),
+        **config.network_arguments(),
+    )
+    if tokenizer is None:
+        network.set_scale(*scale_of(train.inputs.values))
+    return network
+
+
+def _class_weights(config: ClassifierConfig, material: Material) -> list[float]:
+    asked = config.regularisation.class_weights
+    if asked == "none":
+        return []
+    if asked == "balanced":
+        return balanced_weights(material.encoded["train"].targets, len(material.classes))
+    assert isinstance(asked, dict)
+    unknown = sorted(asked.keys() - set(material.classes))
+    if unknown:
+        raise ConfigError(
+            f"class_weights: there is no label {unknown[0]!r}; there are: "
+            f"{', '.join(material.classes)}"
+        )
+    return [asked.get(label, 1.0) for label in material.classes]
+
+
+def _measures(network: RecurrentClassifier, material: Material) -> dict[str, Any]:
+    """Metrics on valid and test; for test also what the report draws."""
+    found: dict[str, Any] = {}
+    for name in SPLITS[1:]:
+        examples = material.encoded[name]
+        log_p = log_probabilities(network, examples.inputs)
+        if network.multi_label:
+            found[name] = measure_multi_label(log_p, examples.targets)
+        else:
+            found[name] = measure(log_p, examples.targets)
+    if network.multi_label:
+        return {**found, "classes": material.classes}
+    known = examples.targets >= 0
+    confusion = confusion_matrix(
+        examples.targets[known], log_p[known].argmax(1), len(material.classes)
+    )
+    scores = f1_scores(confusion).nan_to_num().tolist()
+    return {
+        **found,
+        "classes": material.classes,
+        "f1_by_class": dict(zip(material.classes, scores, strict=True)),
+        "confusion": confusion.tolist(),
+        "reliability": [asdict(b) for b in reliability(log_p.exp(), examples.targets)],
+        "samples": _samples(material, log_p),
+    }
+
+
+def _samples(material: Material, log_p: torch.Tensor) -> list[dict[str, Any]]:
+    """A few test texts with answers, spread over the test part; series have none."""
+    if material.tokenizer is None:
+        return []
+    test, samples = material.splits.test, []
+    count = min(SAMPLES, len(test))
+    for k in (i * len(test) // count for i in range(count)):
+        best = int(log_p[k].argmax())
+        samples.append(
+            {
+                "text": str(test.inputs[k])[:SAMPLE_LETTERS],
+                "answer": material.classes[best],
+                "probability": round(float(log_p[k, best].exp()), 4),
+                "truth": ", ".join(test.labels[k]),
+            }
+        )
+    return samples
