@@ -56,7 +56,8 @@ class LogisticRegression(nn.Module):
     def log_probabilities(self, rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """log p of each class, (rows, classes), in nats."""
         scores: Tensor = self(rows)
-        return functional.logsigmoid(scores) if self.multi_label else scores.log_softmax(1)
+        log_p: Tensor = functional.logsigmoid(scores) if self.multi_label else scores.log_softmax(1)
+        return log_p
 
     def fit(
         self,
@@ -64,7 +65,7 @@ class LogisticRegression(nn.Module):
         targets: Tensor,
         *,
         penalty: float = 1.0,
-        max_iterations: int = 100,
+        max_iterations: int = 60,
     ) -> None:
         """Minimise mean cross-entropy + penalty / (2 · rows) · ‖W‖².
 
