@@ -101,7 +101,8 @@ class LogisticRegression(nn.Module):
                 nats = functional.softplus(scores) - scores * truth
             else:
                 nats = -scores.log_softmax(1) * truth
-            return nats.sum() / len(targets) + strength / 2 * self.weight.square().sum()
+            value: Tensor = nats.sum() / len(targets)
+            return value + strength / 2 * self.weight.square().sum()
 
         with torch.no_grad():
             optimizer.step(loss)  # type: ignore[arg-type, no-untyped-call, unused-ignore]

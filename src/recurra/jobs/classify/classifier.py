@@ -63,8 +63,10 @@ class Classifier:
         >>> from recurra.data import Examples, split_examples
         >>> texts = [f"{w} {n}" for n in range(20) for w in ("meow purr", "woof bark")]
         >>> examples = Examples(texts, [("cat",), ("dog",)] * 20)
-        >>> options = {"hidden_size": 8, "max_epochs": 8, "learning_rate": 0.02, "dropout": 0.0}
-        >>> model = recurra.Classifier.train(split_examples(examples), **options)
+        >>> options = {"hidden_size": 8, "max_epochs": 9, "warmup_steps": 0, "batch_size": 8}
+        >>> model = recurra.Classifier.train(
+        ...     split_examples(examples), learning_rate=0.02, **options
+        ... )
         >>> [answer.label for answer in model.predict(["meow meow", "bark"])]
         ['cat', 'dog']
         >>> model.encode(["meow", "woof", ""]).shape

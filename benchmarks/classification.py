@@ -1,0 +1,151 @@
+"""Quality of classifiers on public data: questions, names, vowels; three seeds, baselines beside.
+
+    python benchmarks/classification.py --data FOLDER [--only trec,names,vowels] [--seeds 1,2,3]
+
+FOLDER holds `trec/TREC.train` (6 classes of questions; Li & Roth 2002), `names/*.txt` (surnames in 18
+languages; the PyTorch tutorial's data) and `japanese-vowels/*.ts` (9 speakers; Kudo et al. 1999, from
+timeseriesclassification.com). Of the first two a tenth is test and a tenth valid, of each class, by
+unique text, the same for every seed; each pair of name and language counts once. The vowels have
+their own test part, and a tenth of train is valid. Settings were chosen on valid. No pretrained
+vectors. Writes `benchmarks/results/classification.json`.
+"""
+
+import argparse
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import machine
+import torch
+
+import recurra
+from recurra.data import Examples, ExampleSplits, read_labelled_texts, read_ts, split_examples
+
+RESULTS = Path(__file__).parent / "results" / "classification.json"
+GOALS = {"trec": 0.88, "names": 0.82, "vowels": 0.97}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "trec": {
+        "lowercase": True,
+        "split_punctuation": False,
+        "cell": "lstm",
+        "embedding_size": 128,
+        "hidden_size": 128,
+        "pooling": "max",
+        "dropout": 0.5,
+        "input_dropout": 0.5,
+        "token_dropout": 0.05,
+        "learning_rate": 0.003,
+        "batch_size": 32,
+        "max_epochs": 12,
+    },
+    "names": {
+        "tokenizer": "char",
+        "hidden_size": 128,
+        "embedding_size": 48,
+        "pooling": "concat",
+        "dropout": 0.5,
+        "input_dropout": 0.1,
+        "learning_rate": 0.004,
+        "batch_size": 64,
+        "max_epochs": 12,
+    },
+    "vowels": {
+        "hidden_size": 64,
+        "pooling": "mean",
+        "dropout": 0.5,
+        "input_dropout": 0.2,
+        "learning_rate": 0.005,
+        "batch_size": 16,
+        "max_epochs": 40,
+        "choose_by": "log_loss",
+    },
+}
+MEASURES = ("accuracy", "macro_f1", "log_loss", "calibration_error")
+
+
+def read_trec(folder: Path) -> ExampleSplits:
+    """Questions by the class before the colon."""
+    lines = (folder / "trec" / "TREC.train").read_bytes().decode("latin-1").split("\n")
+    pairs = [line.partition(" ") for line in lines if line.strip()]
+    labels = [(head.partition(":")[0],) for head, _, _ in pairs]
+    return split_examples(Examples([text.strip() for _, _, text in pairs], labels))
+
+
+def read_names(folder: Path) -> ExampleSplits:
+    """Names by language, each pair once."""
+    found = read_labelled_texts([folder / "names"])
+    pairs = dict.fromkeys(zip(found.inputs, found.labels, strict=True))
+    return split_examples(Examples([name for name, _ in pairs], [label for _, label in pairs]))
+
+
+def read_vowels(folder: Path) -> ExampleSplits:
+    """The archive's own parts."""
+    train, test = (
+        read_ts(folder / "japanese-vowels" / f"JapaneseVowels_{part}.ts")
+        for part in ("TRAIN", "TEST")
+    )
+    splits = split_examples(train, test=False)
+    return ExampleSplits(splits.train, splits.valid, test)
+
+
+READERS = {"trec": read_trec, "names": read_names, "vowels": read_vowels}
+
+
+def measure(name: str, folder: Path, seeds: list[int]) -> dict[str, Any]:
+    """Test figures over the seeds, and the baselines'."""
+    splits = READERS[name](folder)
+    runs, baselines, model = [], {}, None
+    for seed in seeds:
+        load_before = os.getloadavg()[0]
+        started_s, started_cpu_s = time.monotonic(), time.process_time()
+        model = recurra.Classifier.train(
+            splits, seed=seed, baselines=seed == seeds[0], **OPTIONS[name]
+        )
+        metrics = model.metrics
+        baselines = baselines or metrics["baselines"]
+        run = {
+            "seed": seed,
+            "valid": metrics["valid"],
+            "test": metrics["test"],
+            "train_seconds": metrics["seconds"],
+            "total_seconds": round(time.monotonic() - started_s, 1),
+            "cpu_seconds": round(time.process_time() - started_cpu_s, 1),
+            "load_average_before_and_after": [round(load_before, 1), round(os.getloadavg()[0], 1)],
+        }
+        runs.append(run)
+        print(name, {k: round(metrics["test"][k], 4) for k in MEASURES}, run["total_seconds"], "s")
+    assert model is not None
+    means = {m: statistics.mean(run["test"][m] for run in runs) for m in MEASURES}
+    spreads = {m: statistics.pstdev([run["test"][m] for run in runs]) for m in MEASURES}
+    return {
+        "goal_accuracy": GOALS[name],
+        "mean": means,
+        "spread": spreads,
+        "spread_is": "standard deviation over the seeds",
+        "model": model.metrics["description"],
+        "parameters": model.parameters(),
+        "options": OPTIONS[name],
+        "data": model.metrics["data"],
+        "runs": runs,
+        "baselines": baselines,
+    }
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--only", default=",".join(READERS))
+    parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--note", default="", help="what else ran on the machine")
+    arguments = parser.parse_args()
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+    found = {name: measure(name, arguments.data, seeds) for name in arguments.only.split(",")}
+    machine.write(RESULTS, {"note": arguments.note, "tasks": found})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+"""The verbs on small classification runs, from training to use; and bad inputs."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+import recurra as package
+from recurra.cli.main import app
+from recurra.data.examples import Examples
+from recurra.errors import ArgumentError, DataError, ShapeError
+
+SMALL = [
+    *("--set", "hidden_size=12", "--set", "embedding_size=8", "--set", "batch_size=16"),
+    *("--set", "warmup_steps=5", "--set", "learning_rate=0.03", "--set", "dropout=0.1"),
+    *("--set", "input_dropout=0.1"),
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Models this small gain nothing from a second thread, and lose much on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def recurra(*arguments: object, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
+
+
+def refused(*arguments: object) -> str:
+    """What a command that must fail says, on one line."""
+    result = recurra(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    return " ".join(result.stderr.split())
+
+
+def answered(*arguments: object, stdin: str | None = None):
+    result = recurra(*arguments, "--json", stdin=stdin)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def write_moods(path: Path, count: int = 120) -> Path:
+    """Texts of two moods, told by one word of each."""
+    source = random.Random(1)
+    rows = ["mood,words"]
+    for k in range(count):
+        words = source.choices(["the", "day", "was", "and", "rain", "sun"], k=source.randint(2, 7))
+        words[source.randrange(len(words))] = ("awful", "lovely")[k % 2]
+        rows.append(f"{('sad', 'glad')[k % 2]},{' '.join(words)} {k}")
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def write_waves(path: Path, count: int = 40, seed: int = 0) -> Path:
+    """Series of two channels: slow waves and fast ones, of unequal length."""
+    source = np.random.default_rng(seed)
+    lines = ["@classLabel true slow fast", "@data"]
+    for k in range(count):
+        t = np.arange(source.integers(6, 14)) * (0.2, 1.6)[k % 2] + source.random()
+        channels = [",".join(f"{v:.3f}" for v in f(t)) for f in (np.sin, np.cos)]
+        lines.append(":".join([*channels, ("slow", "fast")[k % 2]]))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+COLUMNS = ("--set", "text=words", "--set", "label=mood")
+
+
+@pytest.fixture(scope="module")
+def moods(tmp_path_factory) -> Path:
+    return write_moods(tmp_path_factory.mktemp("moods") / "moods.csv")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, moods) -> tuple[Path, dict]:
+    folder = tmp_path_factory.mktemp("runs") / "moods"
+    options = ("--data", moods, *COLUMNS, "--out", folder, "--max-epochs", 12, *SMALL)
+    return folder, answered("train", "classify", *options)
+
+
+@pytest.fixture(scope="module")
+def run(trained) -> Path:
+    return trained[0]
+
+
+def test_training_leaves_a_run_folder_with_figures_and_baselines(trained):
+    folder, metrics = trained
+    assert metrics["test"]["accuracy"] == 1
+    assert set(metrics["baselines"]) == {"most_frequent_class", "bag_of_word_ngrams_2"}
+    assert metrics["baselines"]["most_frequent_class"]["test"]["accuracy"] == 0.5
+    assert metrics["baselines"]["bag_of_word_ngrams_2"]["test"]["accuracy"] == 1
+    files = {path.name for path in folder.iterdir()}
+    assert {"model.safetensors", "config.yaml", "metrics.json", "tokenizer.json"} <= files
+    page = (folder / "report.html").read_text()
+    for title in ("Learning", "Confusion", "Calibration", "By class", "What it says"):
+        assert f"<h2>{title}</h2>" in page
+    assert np.sum(metrics["confusion"]) == metrics["test"]["examples"] == 12
+
+
+def test_the_test_split_is_found_again_and_other_data_may_be_given(trained, tmp_path):
+    folder, metrics = trained
+    assert answered("evaluate", folder) == metrics["test"]
+    other = tmp_path / "other.csv"
+    other.write_text("mood,words\nsad,an awful day\nodd,rain\nodd,\n")
+    found = answered("evaluate", folder, "--data", other)
+    assert found["examples"] == 3
+    assert found["unknown_labels"] == {"odd": 2}
+    assert found["accuracy"] == pytest.approx(1 / 3)
+    assert "unknown label examples" in recurra("evaluate", folder, "--data", other).stdout
+
+
+def test_predictions_have_probabilities_and_vectors(run, tmp_path):
+    found = answered("predict", run, "a lovely day", "awful", "")
+    assert [record["label"] for record in found[:2]] == ["glad", "sad"]
+    for record in found:
+        assert sum(record["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    file = tmp_path / "inputs.txt"
+    file.write_text("a lovely day\nawful\n")
+    vectors = answered("predict", run, "--file", file, "--encode")
+    assert [len(record["vector"]) for record in vectors] == [24, 24]
+    plain = recurra("predict", run, "--file", file, "--encode").stdout.split("\n")[:2]
+    assert [len(line.split()) for line in plain] == [24, 24]
+    table = recurra("predict", run, "a lovely day").stdout
+    assert "glad" in table
+    assert answered("predict", run, "-", stdin="awful\n")[0]["label"] == "sad"
+
+
+def test_the_model_in_python_is_the_one_of_the_folder(run, moods, tmp_path):
+    model = package.load(run)
+    assert isinstance(model, package.Classifier)
+    texts = ["lovely sun", "", "awful"]
+    answers = model.predict(texts)
+    assert [a.label for a in answers][::2] == ["glad", "sad"]
+    assert model.predict([]) == []
+    assert model.encode([]).shape == (0, 24)
+    model.save(tmp_path / "copy")
+    again = package.load(tmp_path / "copy")
+    assert torch.equal(again.encode(texts), model.encode(texts))
+    assert (tmp_path / "copy" / "log.csv").exists()
+    with pytest.raises(ArgumentError, match="input 1 is a int"):
+        model.predict(["a", 3])
+    with pytest.raises(ArgumentError, match="bidirectional=False"):
+        next(model.stream("lovely sun"))
+    series = Examples([np.zeros((2, 1), np.float32)], [("sad",)], ("u",))
+    with pytest.raises(DataError, match="the model reads texts"):
+        model.evaluate(series)
+
+
+def test_a_run_whose_data_changed_is_measured_on_other_data_only(tmp_path):
+    moods = write_moods(tmp_path / "moods.csv", 40)
+    folder = tmp_path / "run"
+    options = ("--data", moods, *COLUMNS, "--out", folder, "--max-epochs", 1, *SMALL)
+    answered("train", "classify", *options, "--set", "baselines=false")
+    write_moods(moods, 44)
+    assert "the data of the run has changed" in refused("evaluate", folder)
+    assert answered("evaluate", folder, "--data", moods)["examples"] == 44
+
+
+@pytest.fixture(scope="module")
+def waves(tmp_path_factory) -> tuple[Path, dict]:
+    folder = tmp_path_factory.mktemp("waves")
+    options = ("--data", write_waves(folder / "train.ts"), "--test")
+    options = (*options, write_waves(folder / "test.ts", seed=1), "--no-bidirectional")
+    found = answered(
+        "train", "classify", *options, "--out", folder / "run", "--max-epochs", 20, *SMALL
+    )
+    return folder, found
+
+
+def test_series_are_classified_too(waves):
+    folder, metrics = waves
+    assert metrics["test"]["accuracy"] >= 0.95
+    assert set(metrics["baselines"]) == {"most_frequent_class", "channel_statistics"}
+    lines = (folder / "test.ts").read_text().split("\n")[2:6]
+    found = answered("predict", folder / "run", "--file", folder / "test.ts")
+    assert len(found) == 40
+    assert [record["label"] for record in found[:4]] == [line.split(":")[-1] for line in lines]
+    assert "expected 2 channels" in refused("predict", folder / "run", "1,2")
+    assert "expected numbers" in refused("predict", folder / "run", "1,2:3,x")
+
+
+def test_a_stream_ends_with_the_answer_of_the_whole(waves):
+    model = package.load(waves[0] / "run")
+    series = np.random.default_rng(2).normal(size=(9, 2)).astype(np.float32)
+    answers = list(model.stream(series))
+    assert len(answers) == 9
+    whole = model.predict([series, series[:4]])
+    for streamed, expected in ((answers[-1], whole[0]), (answers[3], whole[1])):
+        assert streamed.label == expected.label
+        assert streamed.probability == pytest.approx(expected.probability, rel=1e-4)
+    with pytest.raises(ShapeError, match=r"shape \(9,\)"):
+        model.predict([series[:, 0]])
+
+
+def test_several_labels_at_once(tmp_path):
+    source, rows = random.Random(3), []
+    for k in range(150):
+        tones = [t for t in ("loud", "wet", "hot") if source.random() < 0.5]
+        words = source.sample([*tones, "and", "so", f"n{k}"], k=len(tones) + 3)
+        rows.append(json.dumps({"text": " ".join(words), "label": tones}))
+    data = tmp_path / "tones.jsonl"
+    data.write_text("\n".join(rows))
+    options = ("--data", data, "--out", tmp_path / "run", "--max-epochs", 15, *SMALL)
+    found = answered("train", "classify", *options, "--set", "multi_label=true")
+    assert found["test"]["micro_f1"] > 0.95
+    assert found["baselines"]["bag_of_word_ngrams_2"]["test"]["micro_f1"] > 0.8
+    records = answered("predict", tmp_path / "run", "loud and hot", "so")
+    assert set(records[0]["label"].split(",")) == {"loud", "hot"}
+    assert records[1]["label"] == ""
+
+
+def test_rare_classes_learn_by_weight(tmp_path):
+    source = random.Random(4)
+    rows = ["text,label"]
+    for k in range(500):
+        is_rare = k % 20 == 0
+        words = source.choices("abcdef", k=5) + (["z"] if is_rare else [])
+        source.shuffle(words)
+        rows.append(f"{' '.join(words)} {k},{'rare' if is_rare else 'common'}")
+    data = tmp_path / "rare.csv"
+    data.write_text("\n".join(rows) + "\n")
+    options = ("--data", data, "--max-epochs", 8, *SMALL, "--set", "choose_by=macro_f1")
+    options = (*options, "--set", "minimum_count=2", "--set", "baselines=false")
+    found = answered(
+        "train", "classify", *options, "--out", tmp_path / "a", "--set", "class_weights=balanced"
+    )
+    assert found["test"]["macro_f1"] == 1
+    message = refused(
+        "train", "classify", *options, "--out", tmp_path / "b", "--set", "class_weights={odd: 2}"
+    )
+    assert "there is no label 'odd'; there are: common, rare" in message
+
+
+def test_compare_puts_cells_and_directions_side_by_side(moods, tmp_path):
+    options = ("--data", moods, *COLUMNS, "--out", tmp_path / "c", "--max-epochs", 2, *SMALL)
+    found = answered(
+        "compare", "classify", *options, "--cells", "rnn,gru", "--set", "tokenizer=word"
+    )
+    assert set(found["models"]) == {
+        *("rnn", "rnn_bidirectional", "gru", "gru_bidirectional"),
+        *("most_frequent_class", "bag_of_word_ngrams_2"),
+    }
+    for name in ("comparison.png", "comparison.json", "report.html", "gru/metrics.json"):
+        assert (tmp_path / "c" / name).exists()
+
+
+def test_what_cannot_be_learned_from_is_refused_before_training(tmp_path):
+    def train(content: str, *options: str) -> str:
+        data = tmp_path / "a.csv"
+        data.write_text(content)
+        return refused("train", "classify", "--data", data, "--out", tmp_path / "run", *options)
+
+    one = "text,label\n" + "".join(f"t{k},x\n" for k in range(30))
+    assert "all 24 training examples have the label 'x'" in train(one)
+    for path in (tmp_path / "run").iterdir():
+        path.unlink()
+    assert "too few to hold out" in train("text,label\na,x\nb,y\n")
+    for path in (tmp_path / "run").iterdir():
+        path.unlink()
+    assert "no column 'text'" in train("body,label\na,x\n")
+    assert "--valid and --test need --data" in refused(
+        "train", "classify", "--test", tmp_path / "a.csv", "--out", tmp_path / "other"
+    )
+
+
+def test_options_of_other_tasks_are_refused(run):
+    assert "--count is not for a classifier" in refused("predict", run, "a", "--count", 3)
+    assert "--dynamic is for language models" in refused("evaluate", run, "--dynamic")
+    assert "unknown key 'poling'; did you mean 'pooling'?" in refused(
+        "train", "classify", "--set", "poling=max"
+    )
