@@ -1,10 +1,10 @@
-"""Search by meaning of form: the lines nearest to a query, by the vectors of a trained classifier.
+"""Search by likeness: the lines nearest to a query, by the vectors of a trained classifier.
 
-    python examples/nearest_sentences.py                    trains on names in twenty languages first
-    python examples/nearest_sentences.py RUN LINES.txt "a query" …      with a classifier of your own
+    python examples/nearest_sentences.py                 first trains on names in twenty languages
+    python examples/nearest_sentences.py RUN LINES.txt "a query" …     with a classifier of yours
 
 A classifier's vector holds what its labels asked for: of names, the look of a language; of reviews,
-their mood. Lines are encoded once, in batches; a search is then one product of a matrix and a vector.
+their mood. Lines are encoded once, in batches; a search is then a product of a matrix and a vector.
 """
 
 import sys
