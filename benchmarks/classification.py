@@ -3,11 +3,11 @@
     python benchmarks/classification.py --data FOLDER [--only trec,names,vowels] [--seeds 1,2,3]
 
 FOLDER holds `trec/TREC.train` (questions in 6 classes; Li & Roth 2002), `names/*.txt` (surnames in
-18 languages; the data of PyTorch's tutorial) and `japanese-vowels/*.ts` (9 speakers; Kudo et al. 1999,
-from timeseriesclassification.com). Of the first two a tenth is test and a tenth valid, of each
-class, by unique text, the same for every seed; each pair of name and language counts once. The vowels have
-their own test part, and a tenth of train is valid. Settings were chosen on valid. No pretrained
-vectors. Writes `benchmarks/results/classification.json`.
+18 languages; the data of PyTorch's tutorial) and `japanese-vowels/*.ts` (9 speakers; Kudo et al.
+1999, from timeseriesclassification.com). Of the first two a tenth is test and a tenth valid, of
+each class, by unique text, the same for every seed; a pair of name and language counts once. The
+vowels have their own test part, and a tenth of train is valid. Settings were chosen on valid. No
+pretrained vectors. Writes `benchmarks/results/classification.json`.
 """
 
 import argparse
