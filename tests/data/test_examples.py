@@ -104,6 +104,13 @@ def test_batches_hold_every_sequence_once(lengths, rows):
             assert not padded[own[k] :, k].any()
 
 
+def test_batches_are_not_of_one_class_where_classes_differ_in_length():
+    lengths = torch.tensor([7 if k % 20 == 0 else 6 for k in range(500)])
+    buckets = Buckets(lengths, 16)
+    pure = [set(lengths[buckets.batch(0, k)].tolist()) == {7} for k in range(len(buckets))]
+    assert not any(pure)
+
+
 def test_batches_are_cut_and_vectors_stay_whole():
     ragged = Ragged.of([torch.ones(5, 2), torch.ones(0, 2)])
     padded, lengths = ragged.batch([1, 0], longest=3)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from recurra.errors import ArgumentError, ShapeError
 
-POOL_BATCHES = 50
+MOST_POOL_BATCHES, FEWEST_POOLS = 20, 10
 
 
 class Ragged:
@@ -77,8 +77,9 @@ class Buckets:
     """Training batches of sequences of similar length, in another order each epoch.
 
     The order is a function of (seed, epoch) alone. Sequences are shuffled, sorted by length within
-    pools of 50 batches, cut into batches, and the batches shuffled: little padding, and yet no
-    batch is the same in two epochs.
+    pools, cut into batches, and the batches shuffled: little padding, and yet no batch is the same
+    in two epochs. A pool is a tenth of the data, at most 20 batches: sorting all of it would make
+    batches of one class where classes differ in length.
 
     Args:
         lengths: (sequences,), integers.
@@ -87,8 +88,8 @@ class Buckets:
 
     Example:
         >>> buckets = Buckets(torch.tensor([3, 1, 3, 1]), batch_size=2)
-        >>> sorted(sorted(buckets.batch(0, k)) for k in range(len(buckets)))
-        [[0, 2], [1, 3]]
+        >>> len(buckets), sorted(buckets.batch(0, 0) + buckets.batch(0, 1))
+        (2, [0, 1, 2, 3])
     """
 
     def __init__(self, lengths: Tensor, batch_size: int, *, seed: int = 0) -> None:
@@ -114,7 +115,8 @@ class Buckets:
         source = random.Random(f"{self.seed} {epoch}")
         order = list(range(len(self.lengths)))
         source.shuffle(order)
-        pool = POOL_BATCHES * self.batch_size
+        pool_batches = max(1, min(MOST_POOL_BATCHES, len(self) // FEWEST_POOLS))
+        pool = pool_batches * self.batch_size
         for start in range(0, len(order), pool):
             part = sorted(order[start : start + pool], key=self.lengths.__getitem__)
             order[start : start + pool] = part

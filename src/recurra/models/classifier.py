@@ -55,7 +55,8 @@ class RecurrentClassifier(nn.Module):
         weight_dropout: share of the recurrent weights dropped (DropConnect).
         zoneout: probability that a unit keeps its old state.
         label_smoothing: share of the target given evenly to all classes.
-        class_weights: factor on the loss of each class's examples; none: 1.
+        class_weights: factor on the loss of each class's examples; none: 1. The loss is the mean
+            over the batch of what they are multiplied with, so they hold in batches of one class.
         multi_label: any number of classes may hold at once.
         init: what the recurrent weights start as, and
         forget_bias: the bias of gate f; see `recurra.Recurrent`.
@@ -271,9 +272,10 @@ class RecurrentClassifier(nn.Module):
         if not self.multi_label:
             plain = functional.cross_entropy(logits, targets).detach()
             weights = self.class_weights.to(logits.dtype)
-            return functional.cross_entropy(
-                logits, targets, weights, label_smoothing=smoothing
-            ), plain
+            each = functional.cross_entropy(
+                logits, targets, weights, label_smoothing=smoothing, reduction="none"
+            )
+            return each.mean(), plain
         targets = targets.to(logits.dtype)
         entropies = functional.binary_cross_entropy_with_logits
         plain = entropies(logits, targets, reduction="none").sum(1).mean().detach()
