@@ -11,6 +11,7 @@ pretrained vectors. Writes `benchmarks/results/classification.json`.
 """
 
 import argparse
+import json
 import os
 import statistics
 import time
@@ -53,7 +54,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "vowels": {
         "hidden_size": 64,
-        "pooling": "mean",
+        "pooling": "max",
         "dropout": 0.5,
         "input_dropout": 0.2,
         "learning_rate": 0.005,
@@ -143,8 +144,10 @@ def main() -> None:
     arguments = parser.parse_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     torch.set_num_threads(min(2, torch.get_num_threads()))
-    found = {name: measure(name, arguments.data, seeds) for name in arguments.only.split(",")}
-    machine.write(RESULTS, {"note": arguments.note, "tasks": found})
+    for name in arguments.only.split(","):
+        found = {"note": arguments.note, **measure(name, arguments.data, seeds)}
+        kept = json.loads(RESULTS.read_text())["tasks"] if RESULTS.exists() else {}
+        machine.write(RESULTS, {"tasks": {**kept, name: {**machine.facts(), **found}}})
 
 
 if __name__ == "__main__":
