@@ -244,3 +244,6 @@ def test_series_are_encoded_as_they_are():
     encoded = encode(Examples(series, [("x",), ("y",)], ("u", "v")), ["x", "y"], None)
     assert encoded.inputs.lengths.tolist() == [3, 0]
     assert encoded.inputs[0].tolist() == [[0, 1], [2, 3], [4, 5]]
+    series[0][1, 0] = np.nan
+    with pytest.raises(DataError, match="series 0, step 1: NaN"):
+        encode(Examples(series, [("x",), ("y",)], ("u", "v")), ["x", "y"], None)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,8 +80,18 @@ def encode(
 
 
 def encode_inputs(inputs: Sequence[Any], tokenizer: Tokenizer | None) -> Ragged:
-    """Texts as token ids, without an end; or series as they are."""
+    """Texts as token ids, without an end; or series as they are.
+
+    Raises:
+        DataError: a number of a series is NaN or infinite.
+    """
     if tokenizer is None:
+        for k, series in enumerate(inputs):
+            if not np.isfinite(series).all():
+                step = int(np.argwhere(~np.isfinite(series))[0][0])
+                raise DataError(
+                    f"series {k}, step {step}: NaN or infinite; fill it, or leave the series out"
+                )
         return Ragged.of([torch.from_numpy(series) for series in inputs])
     ids = [torch.tensor(tokenizer.encode(text), dtype=torch.long) for text in inputs]
     return Ragged.of(ids)
