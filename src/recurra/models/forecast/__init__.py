@@ -1,0 +1,1 @@
+"""Networks that forecast: autoregressive, direct, segment-wise, and dense for comparison."""
