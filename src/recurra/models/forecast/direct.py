@@ -123,7 +123,8 @@ class DirectForecaster(nn.Module):
 
     def forecast_from(self, memory: Tensor, windows: Windows, levels: Tensor) -> Forecast:
         """From memories (batch, memory); of the windows only what is known ahead is read."""
-        loc, scale = self.scaling(windows.target[:, : self.window], windows.observed[:, : self.window])
+        steps = windows.past.shape[1]
+        loc, scale = self.scaling(windows.target[:, :steps], windows.observed[:, :steps])
         future = self.encoder.covariates.future(windows)[:, -self.horizon :]
         parameters = self._decode(self.encoder.output(memory), future)
         return self._forecast(parameters, levels, loc, scale)

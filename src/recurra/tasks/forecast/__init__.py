@@ -1,0 +1,1 @@
+"""Forecasting: batches of windows, back-tests at every origin, metrics, baselines."""
