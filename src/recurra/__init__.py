@@ -11,6 +11,7 @@ _HOME = {
     "CELLS": "recurra.cells",
     "Cell": "recurra.cells",
     "Classifier": "recurra.jobs.classify.classifier",
+    "Forecaster": "recurra.jobs.forecast.forecaster",
     "GRU": "recurra.layers",
     "IRNN": "recurra.layers",
     "Jordan": "recurra.layers",

@@ -41,7 +41,8 @@ def predict(
 
     A language model: the likeliest next tokens after each beginning of a line. A tagger: the tag of
     each word with its probability. A classifier: the class of each line with its probability, or
-    its vector.
+    its vector. A forecaster: what comes after the rows of a CSV file, or after all that it has
+    read.
     """
     from recurra.cli._lines import read_input
     from recurra.cli._tables import output, table
@@ -49,12 +50,14 @@ def predict(
     from recurra.jobs.loading import load
     from recurra.training.progress import ConsoleReporter
 
-    inputs = read_input(text or [], file)
     with ConsoleReporter().stage(f"reading {run}"):
         model = load(run)
+    job = find_job(model.metrics["task"])
+    needs_input = getattr(job, "NEEDS_INPUT", True)
+    inputs = read_input(text or [], file) if needs_input or text or file else []
     options = {"count": count, "reads": reads, "writes": writes, "encode": encode or None}
     given = {name: value for name, value in options.items() if value is not None}
-    answer = find_job(model.metrics["task"]).predict(model, inputs, given)
+    answer = job.predict(model, inputs, given)
     if as_json:
         print(json.dumps(answer.records, ensure_ascii=False))
         return

@@ -10,8 +10,8 @@ from recurra.errors import ConfigError
 from recurra.jobs.run_config import RunConfig
 from recurra.training.progress import Reporter
 
-TASKS = ("lm", "tag", "classify")
-LATER = ("translate", "forecast")
+TASKS = ("lm", "tag", "classify", "forecast")
+LATER = ("translate",)
 
 
 class Model(Protocol):

@@ -53,7 +53,9 @@ class Target:
             holds = COMPARE[self.operator](numbers, self.threshold).astype(np.float64)
             return np.where(np.isnan(numbers), np.nan, holds)
         if self.kind == "count":
-            bad = np.flatnonzero((numbers < 0) | (numbers != np.floor(numbers)) & ~np.isnan(numbers))
+            bad = np.flatnonzero(
+                (numbers < 0) | (numbers != np.floor(numbers)) & ~np.isnan(numbers)
+            )
             if len(bad):
                 raise DataError(
                     f"{table.place(int(bad[0]))}: {self.column} = {numbers[bad[0]]:g} is no count; "
@@ -265,9 +267,7 @@ def _with_kind(target: Target, table: Table) -> Target:
     return target
 
 
-def _check_roles(
-    table: Table, roles: Mapping[str, Sequence[str]], taken: set[str | None]
-) -> None:
+def _check_roles(table: Table, roles: Mapping[str, Sequence[str]], taken: set[str | None]) -> None:
     seen = set(taken)
     for role, names in roles.items():
         for name in names:

@@ -149,7 +149,9 @@ def _group(table: Table, id_column: str | None) -> tuple[list[str], Table, Ints]
 def _check_grid(grid: Frequency, times: Times, table: Table) -> None:
     """New rows stand on the grid that the model was trained on."""
     if (grid.kind == "step") != times.is_number:
-        raise DataError(f"{table.where}: its times are not of the kind that the model was made with")
+        raise DataError(
+            f"{table.where}: its times are not of the kind that the model was made with"
+        )
     off = np.flatnonzero(grid.times(grid.positions(times.values)) != times.values)
     if len(off):
         raise DataError(
@@ -177,7 +179,9 @@ def _on_grid(
 ) -> SeriesSet:
     """Rows moved to their places; places without a row are missing in everything."""
     positions = grid.positions(times.values)
-    clash = np.flatnonzero((np.diff(positions) == 0) & ~np.isin(np.arange(1, len(positions)), breaks))
+    clash = np.flatnonzero(
+        (np.diff(positions) == 0) & ~np.isin(np.arange(1, len(positions)), breaks)
+    )
     if len(clash):
         raise DataError(
             f"{table.place(int(clash[0]) + 1)}: two rows in one step of {grid}; set a finer "

@@ -213,8 +213,7 @@ def _check_cells(content: bytes, where: str) -> None:
         for row, line in enumerate(lines, start=1):
             if line.count(mark) != cells and line.strip():
                 raise DataError(
-                    f"{where}, row {row}: {line.count(mark) + 1} cells, the header has "
-                    f"{cells + 1}"
+                    f"{where}, row {row}: {line.count(mark) + 1} cells, the header has {cells + 1}"
                 )
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:

@@ -213,9 +213,7 @@ def check_order(times: Times, breaks: Ints, ids: list[str], table: Table) -> Non
             "keep one row a time; several series in one table need id=COLUMN, and clock times of "
             "the hour that is put back need an offset from UTC"
         )
-        raise DataError(
-            f"{table.place(index + 1)}: time {time}{of} is a duplicate; {hint}"
-        )
+        raise DataError(f"{table.place(index + 1)}: time {time}{of} is a duplicate; {hint}")
     raise DataError(
         f"{table.place(index + 1)}: time {time}{of} is before the row above it; sort "
         "the rows by time"
@@ -285,7 +283,12 @@ def _given(text: str, times: Times) -> Frequency:
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
     unit, number = text[len(digits) :], digits or "1"
     known = ["", *UNITS, *MONTHS]
-    if not number.isdigit() or int(number) < 1 or unit not in known or times.is_number != (not unit):
+    if (
+        not number.isdigit()
+        or int(number) < 1
+        or unit not in known
+        or times.is_number != (not unit)
+    ):
         raise ConfigError(
             f"frequency={text!r} does not fit; expected a whole number for numbered steps, and for "
             f"times a number and one of {', '.join(known[1:])}, such as 15min"
@@ -342,7 +345,10 @@ def _check_steps(
     found = np.flatnonzero(run == RUN)
     if len(found):
         raise _mixed(
-            table, int(found[0]) + 1, f"and those after it are {gaps[found[0] + 1]} times", frequency
+            table,
+            int(found[0]) + 1,
+            f"and those after it are {gaps[found[0] + 1]} times",
+            frequency,
         )
     for start, end in zip(breaks[:-1], breaks[1:], strict=True):
         own = gaps[start : end - 1]
@@ -418,7 +424,11 @@ def _iso(table: Table, name: str, text: "polars.Series", zone: str | None) -> Ti
     parts = text.str.extract_groups(ISO).struct.unnest()
     day, clock, seconds, offset = (parts.to_series(k) for k in range(4))
     moment = (
-        day.str.replace_all("/", "-") + " " + clock.fill_null("00:00") + ":" + seconds.fill_null("00")
+        day.str.replace_all("/", "-")
+        + " "
+        + clock.fill_null("00:00")
+        + ":"
+        + seconds.fill_null("00")
     )
     parsed = moment.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="us")
     bad = parsed.is_null().arg_true()

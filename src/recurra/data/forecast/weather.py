@@ -168,7 +168,10 @@ def _moments(seasons: tuple, wet: NDArray[np.bool_], phase: Floats) -> tuple[Flo
 
 
 def _observed(
-    seasons: tuple, wet: NDArray[np.bool_], phase: Floats, residual: Floats  # type: ignore[type-arg]
+    seasons: tuple,
+    wet: NDArray[np.bool_],
+    phase: Floats,
+    residual: Floats,  # type: ignore[type-arg]
 ) -> Floats:
     mean, deviation = _moments(seasons, wet, phase)
     return mean + deviation * residual

@@ -193,9 +193,7 @@ def find_origins(
     is_origin = (rows >= lowest[owner]) & (rows <= highest[owner])
     seen = ~np.isnan(series.targets).all(axis=1)
     counts = np.concatenate([[0], np.cumsum(seen)])
-    is_origin[is_origin] = (
-        counts[rows[is_origin] + horizon + 1] > counts[rows[is_origin] + 1]
-    )
+    is_origin[is_origin] = counts[rows[is_origin] + horizon + 1] > counts[rows[is_origin] + 1]
     origins = np.flatnonzero(is_origin)
     if not len(origins):
         most = int((last - first).max())

@@ -81,9 +81,7 @@ class DenseForecaster(nn.Module):
         return Forecast(mean, quantiles)
 
     def _outputs(self, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
-        target, observed = (
-            part[:, : self.window] for part in (windows.target, windows.observed)
-        )
+        target, observed = (part[:, : self.window] for part in (windows.target, windows.observed))
         loc, scale = self.scaling(target, observed)
         parts = [(target - loc) / scale * observed]
         if self.has_gaps:

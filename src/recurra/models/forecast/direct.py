@@ -42,6 +42,8 @@ class DirectForecaster(nn.Module):
         head: see `models.forecast.heads.HEADS`; yes/no targets have a probability always.
         levels: of the quantiles.
         scaling: see `models.forecast.scaling`.
+        carries: learn from every origin of a window and carry the memory on in use, if the scaling
+            is constant; False: read each window from an empty memory, and learn from its last step.
         backend: of the recurrent layers.
 
     Protocol of all forecasting networks: `loss(windows)`, `forecast(windows, levels)`,
@@ -67,18 +69,21 @@ class DirectForecaster(nn.Module):
         head: str = "quantiles",
         levels: Sequence[float] = LEVELS,
         scaling: str = "standard",
+        carries: bool = True,
         backend: str = "auto",
     ) -> None:
         super().__init__()
         self._options = checked_options(dict(locals()))
         inputs = InputSizes.of(inputs)
-        self.window, self.horizon = window, horizon
+        self.window, self.horizon, self.carries = window, horizon, carries
         self.scaling, self.heads = scaling_and_heads(inputs, scaling, head, levels)
         self.cell = resolve_cell(cell)
         self.encoder = Encoder(inputs, self.cell, hidden_size, num_layers, dropout, backend)
         self.dropout = nn.Dropout(dropout)
         self.context = nn.Linear(hidden_size, horizon * decoder_size)
-        self.ahead = nn.Linear(max(1, self.encoder.covariates.future_size), decoder_size, bias=False)
+        self.ahead = nn.Linear(
+            max(1, self.encoder.covariates.future_size), decoder_size, bias=False
+        )
         self.output = nn.Linear(decoder_size, self.heads.size)
 
     def options(self) -> dict[str, Any]:
@@ -88,7 +93,7 @@ class DirectForecaster(nn.Module):
     @property
     def is_streaming(self) -> bool:
         """Whether the memory may be carried from step to step without end."""
-        return self.scaling.is_constant
+        return self.scaling.is_constant and self.carries
 
     def loss(self, windows: Windows) -> Tensor:
         """Scalar; over every origin of the window, or its last one where windows are scaled."""

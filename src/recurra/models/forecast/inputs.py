@@ -171,7 +171,11 @@ class Encoder(nn.Module):
         self.has_gaps = inputs.has_gaps
         self.has_flag = has_flag and self.covariates.past_size > 0
         own = len(inputs.targets) * (2 if inputs.has_gaps else 1)
-        sizes = (self.covariates.past_size, self.covariates.future_size, self.covariates.static_size)
+        sizes = (
+            self.covariates.past_size,
+            self.covariates.future_size,
+            self.covariates.static_size,
+        )
         self.layers = Recurrent(
             cell,
             max(1, own + sum(sizes) + self.has_flag),

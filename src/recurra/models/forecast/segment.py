@@ -115,9 +115,7 @@ class SegmentForecaster(nn.Module):
 
     def _outputs(self, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
         """Location and scale (batch, 1, targets); parameters (batch, horizon, targets, size)."""
-        target, observed = (
-            part[:, : self.window] for part in (windows.target, windows.observed)
-        )
+        target, observed = (part[:, : self.window] for part in (windows.target, windows.observed))
         loc, scale = self.scaling(target, observed)
         batch = len(target)
         x = self._segments((target - loc) / scale * observed, observed, windows)

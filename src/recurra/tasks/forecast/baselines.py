@@ -57,15 +57,17 @@ def baseline_points(history: History) -> dict[str, Points]:
     return found
 
 
-def baseline_forecast(
-    history: History, points: Points, origins: Ints
-) -> tuple[Floats, Floats]:
+def baseline_forecast(history: History, points: Points, origins: Ints) -> tuple[Floats, Floats]:
     """Means and quantiles (origins, horizon, targets, levels) of a baseline."""
     yardstick, series = history.yardstick, history.series
     some = history.train_origins
     step = -(-len(some) // MOST_ORIGINS)
     some = some[::step]
-    truth, in_training, mean = truth_at(series, some, history.horizon), points(some), points(origins)
+    truth, in_training, mean = (
+        truth_at(series, some, history.horizon),
+        points(some),
+        points(origins),
+    )
     levels = np.array(yardstick.levels)
     quantiles = np.empty((*mean.shape, len(levels)))
     scale = np.where(np.isnan(yardstick.scale), yardstick.std, yardstick.scale)
@@ -215,7 +217,9 @@ def is_seasonal(values: Floats, season: int) -> bool:
     variance = float((centred**2).sum())
     if variance == 0:
         return False
-    r = np.array([(centred[lag:] * centred[:-lag]).sum() / variance for lag in range(1, season + 1)])
+    r = np.array(
+        [(centred[lag:] * centred[:-lag]).sum() / variance for lag in range(1, season + 1)]
+    )
     limit = 1.645 * np.sqrt((1 + 2 * (r[:-1] ** 2).sum()) / len(values))
     return bool(abs(r[-1]) > limit)
 

@@ -190,9 +190,7 @@ def quantile(quantiles: Floats, levels: Sequence[float], level: float) -> Floats
     return (1 - share) * quantiles[..., upper - 1] + share * quantiles[..., upper]
 
 
-def interval(
-    quantiles: Floats, levels: Sequence[float], width: float
-) -> tuple[Floats, Floats]:
+def interval(quantiles: Floats, levels: Sequence[float], width: float) -> tuple[Floats, Floats]:
     """Ends of the central interval that holds `width` of the probability."""
     return (
         quantile(quantiles, levels, (1 - width) / 2),

@@ -42,7 +42,9 @@ def smape(truth: Floats, forecast: Floats) -> float | None:
     """
     size = np.abs(truth) + np.abs(forecast)
     error = np.abs(truth - forecast)
-    return _mean(200 * np.divide(error, size, out=np.where(np.isnan(size), np.nan, 0.0), where=size > 0))
+    return _mean(
+        200 * np.divide(error, size, out=np.where(np.isnan(size), np.nan, 0.0), where=size > 0)
+    )
 
 
 def seasonal_scale(values: Floats, season: int) -> float:
@@ -180,12 +182,15 @@ def reliability(truth: Floats, probability: Floats, bins: int = 10) -> list[dict
     return rows
 
 
-def calibration(truth: Floats, quantiles: Floats, levels: Sequence[float]) -> list[dict[str, float]]:
+def calibration(
+    truth: Floats, quantiles: Floats, levels: Sequence[float]
+) -> list[dict[str, float]]:
     """Share of the values below each quantile, which should be its level: rows for a plot."""
     seen = ~np.isnan(truth)
     below = truth[seen][:, None] <= quantiles[seen]
     return [
-        {"level": float(level), "share": float(below[:, k].mean())} for k, level in enumerate(levels)
+        {"level": float(level), "share": float(below[:, k].mean())}
+        for k, level in enumerate(levels)
     ]
 
 
