@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recurra.data.forecast.frequency import parse_time
 from recurra.data.forecast.series import SeriesSet
-from recurra.data.forecast.times import Ints, parse_time
+from recurra.data.forecast.times import Ints
 from recurra.errors import ConfigError, DataError
 
 

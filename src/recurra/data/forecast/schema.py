@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recurra.data.forecast.frequency import Frequency
 from recurra.data.forecast.tables import Floats, Table
-from recurra.data.forecast.times import Frequency
 from recurra.errors import ConfigError, DataError
 
 CONDITION = re.compile(r"^\s*(.+?)\s*(>=|<=|==|!=|>|<)\s*(-?[\d.]+(?:e-?\d+)?)\s*$")
@@ -236,7 +236,9 @@ class Schema:
         """
         given = dict(values["columns"])
         targets = tuple(Target(**target) for target in given.pop("targets"))
-        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+        lists: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in given.items()
+        }
         statistics = dict(values["statistics"])
         statistics["gappy"] = tuple(statistics["gappy"])
         rest = {k: values[k] for k in ("season", "uses_calendar", "zone", "time_format")}

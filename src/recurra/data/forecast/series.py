@@ -5,20 +5,15 @@ Steps that a table leaves out become rows in which everything is missing; nothin
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recurra.data.forecast.frequency import Frequency, check_order, infer_frequency
 from recurra.data.forecast.schema import Columns, Statistics
 from recurra.data.forecast.tables import Floats, Table
-from recurra.data.forecast.times import (
-    Frequency,
-    Ints,
-    Times,
-    check_order,
-    infer_frequency,
-    read_times,
-)
+from recurra.data.forecast.times import Ints, Times, read_times
 from recurra.errors import DataError
 
 MOST_ROWS_A_STEP = 50  # a table that is emptier than this has a wrong frequency
@@ -221,7 +216,8 @@ def _with_constant_columns(series: SeriesSet, columns: Columns) -> SeriesSet:
     Raises:
         DataError: a static column with two values in one series.
     """
-    numbers, categories = dict(series.numbers), dict(series.categories)
+    numbers: dict[str, Any] = dict(series.numbers)
+    categories: dict[str, Any] = dict(series.categories)
     for group, names in ((numbers, columns.static), (categories, columns.static_categories)):
         for name in names:
             column = group[name].copy()

@@ -83,10 +83,9 @@ class Table:
         """
         column = self.frame[name]
         if _is_bool(column):
-            text = column.cast(str).str.to_lowercase()
-            values = text.is_in(["true", "yes"]).cast(_float())
-            found: Floats = values.zip_with(text.is_not_null(), text.cast(_float(), strict=False))
-            return np.array(found, dtype=np.float64)
+            words = _text(column).str.to_lowercase()
+            is_yes = words.is_in(["true", "yes"]).to_numpy().astype(np.float64)
+            return np.where(words.is_null().to_numpy(), np.nan, is_yes)
         if column.dtype.is_numeric():
             cast = column.cast(_float())
         else:

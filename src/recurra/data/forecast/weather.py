@@ -14,8 +14,8 @@ independent, so that the best forecast is known.
 """
 
 from dataclasses import dataclass
-from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from datetime import date
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import polars
 
 Floats = NDArray[np.float64]
+Seasons = tuple[tuple[tuple[float, float], float], tuple[tuple[float, float], float]]
 
 FIRST_DAY, YEARS, SEED = date(1990, 1, 1), 30, 1981
 CHANCE = ((-1.35, 0.45), (0.25, 0.25))  # logit of rain after a dry and a wet day: mean, amplitude
@@ -57,7 +58,7 @@ def simulate(years: int = YEARS, seed: int = SEED) -> "polars.DataFrame":
 
     Args:
         years: how many, from 1990-01-01 on.
-        seed: of the random numbers; equal seeds give equal weather.
+        seed: of the random numbers; equal seeds give equal weather, whatever the years.
 
     Example:
         >>> simulate(1).columns
@@ -66,10 +67,10 @@ def simulate(years: int = YEARS, seed: int = SEED) -> "polars.DataFrame":
     import polars as pl
 
     days = (date(FIRST_DAY.year + years, 1, 1) - FIRST_DAY).days
-    dates = np.array([FIRST_DAY + timedelta(days=k) for k in range(days)], dtype="datetime64[D]")
-    random = np.random.default_rng(seed)
-    noise = random.standard_normal((days, 4))
-    uniform, phase = random.random(days), _phase(dates)
+    dates: Any = np.datetime64(FIRST_DAY) + np.arange(days).astype("timedelta64[D]")
+    sources = [np.random.default_rng(own) for own in np.random.SeedSequence(seed).spawn(3)]
+    noise = sources[0].standard_normal((days, 4))
+    uniform, phase = sources[1].random(days), _phase(dates)
     residuals = np.empty((days, 4))
     keep = np.array([PERSISTENCE[name] for name in PERSISTENCE])
     wet = np.zeros(days, dtype=bool)
@@ -77,7 +78,7 @@ def simulate(years: int = YEARS, seed: int = SEED) -> "polars.DataFrame":
     for t in range(1, days):
         residuals[t] = keep * residuals[t - 1] + np.sqrt(1 - keep**2) * noise[t]
         wet[t] = uniform[t] < _chance(wet[t - 1], residuals[t - 1, 1], phase[t])
-    amounts = np.maximum(random.gamma(0.75, 6.0 + 2.0 * phase), 0.01)
+    amounts = np.maximum(sources[2].gamma(0.75, 6.0 + 2.0 * phase), 0.01)
     columns = {
         "temperature": _observed(TEMPERATURE, wet, phase, residuals[:, 0]),
         "pressure": _observed(PRESSURE, wet, phase, residuals[:, 1]),
@@ -111,7 +112,7 @@ def best_forecast(
     wet = (weather["rain"].to_numpy() > 0)[origins]
     today = _phase(dates[origins])
 
-    def residual(name: str, seasons: tuple) -> Floats:  # type: ignore[type-arg]
+    def residual(name: str, seasons: Seasons) -> Floats:
         means, deviations = _moments(seasons, wet, today)
         found: Floats = (weather[name].to_numpy()[origins] - means) / deviations
         return found
@@ -154,24 +155,24 @@ def _chance(wet: NDArray[np.bool_] | np.bool_, pressure: Floats, phase: Floats) 
     return chance
 
 
-def _phase(dates: NDArray[np.datetime64]) -> Floats:
+def _phase(dates: Any) -> Floats:
     """1 in the middle of summer (day 200), −1 half a year later."""
     day = (dates - dates.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.float64)
     phase: Floats = np.cos(2 * np.pi * (day - 200) / 365.25)
     return phase
 
 
-def _moments(seasons: tuple, wet: NDArray[np.bool_], phase: Floats) -> tuple[Floats, Floats]:  # type: ignore[type-arg]
+def _moments(seasons: Seasons, wet: NDArray[np.bool_], phase: Floats) -> tuple[Floats, Floats]:
     ((dry_mean, dry_swing), dry_std), ((wet_mean, wet_swing), wet_std) = seasons
     mean = np.where(wet, wet_mean + wet_swing * phase, dry_mean + dry_swing * phase)
     return mean, np.where(wet, wet_std, dry_std)
 
 
 def _observed(
-    seasons: tuple,
+    seasons: Seasons,
     wet: NDArray[np.bool_],
     phase: Floats,
-    residual: Floats,  # type: ignore[type-arg]
+    residual: Floats,
 ) -> Floats:
     mean, deviation = _moments(seasons, wet, phase)
     return mean + deviation * residual

@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recurra.data.forecast.frequency import calendar
 from recurra.data.forecast.schema import Schema
 from recurra.data.forecast.series import SeriesSet, target_key
-from recurra.data.forecast.times import Ints, calendar
+from recurra.data.forecast.times import Ints
 from recurra.errors import DataError
 
 
@@ -107,10 +108,9 @@ class FlatSeries:
             values = values * is_real.unsqueeze(-1)
             codes = codes * is_real.unsqueeze(-1)
         targets, past, future = self.layout.targets, self.layout.past, self.layout.future
-        target, observed, known, ahead = values.split([targets, targets, past, future], -1)
-        own, ahead_codes = codes.split(
-            [len(self.layout.past_codes), len(self.layout.future_codes)], -1
-        )
+        target, observed, known, ahead = torch.split(values, [targets, targets, past, future], -1)
+        sizes = [len(self.layout.past_codes), len(self.layout.future_codes)]
+        own, ahead_codes = torch.split(codes, sizes, -1)
         return Windows(
             target,
             observed,
@@ -139,13 +139,22 @@ def encode_series(series: SeriesSet, schema: Schema) -> FlatSeries:
     def codes(names: tuple[str, ...]) -> list[Ints]:
         return [statistics.codes(name, series.categories[name]) for name in names]
 
-    sizes = [
+    past_codes, future_codes, static_codes = (
         tuple(len(statistics.vocabularies[name]) + 1 for name in names)
         for names in (columns.past_categories, columns.future_categories, columns.static_categories)
-    ]
+    )
     targets = series.targets.shape[1]
     has_gaps = any(target_key(k) in statistics.gappy for k in range(targets))
-    layout = Layout(targets, len(past), len(future), len(static), *sizes, has_gaps)
+    layout = Layout(
+        targets,
+        len(past),
+        len(future),
+        len(static),
+        past_codes,
+        future_codes,
+        static_codes,
+        has_gaps,
+    )
     rows = int(series.offsets[-1])
     values = np.column_stack([np.where(observed, series.targets, 0.0), observed, *past, *future])
     names = (*columns.past_categories, *columns.future_categories)

@@ -1,4 +1,4 @@
-"""AutoETS of statsforecast as a baseline: an optional dependency, `pip install recurra[baselines]`."""
+"""AutoETS of statsforecast as a baseline; it comes with `pip install 'recurra[baselines]'`."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""What a forecasting run is made from: table, splits, windows, network. Flat keys, all different."""
+"""What a forecasting run is made of: table, splits, windows, network. Flat keys, all different."""
 
 from typing import Annotated, Any, Literal, Self
 

@@ -168,8 +168,8 @@ def _new_rows(schema: Schema, state: Continuation, new: SeriesSet | None) -> tup
     ]
     if unread:
         raise DataError(
-            f"{new.where}: series {unread[0]!r} is new and has no row with an observation, so there "
-            "is nothing to forecast from; give it rows"
+            f"{new.where}: series {unread[0]!r} is new and has no row with an observation, so "
+            "there is nothing to forecast from; give it rows"
         )
     return given, origins
 

@@ -102,7 +102,7 @@ class Forecaster:
         trained: Forecaster = train_in_python(
             "forecast",
             options,
-            data=data if is_path else None,
+            data=data if is_path else None,  # type: ignore[arg-type]
             valid=valid,
             test=test,
             at_hand=None if is_path else data,
@@ -215,7 +215,7 @@ class Forecaster:
         elif isinstance(data, str | Path | list | tuple):
             table = read_tables(as_list(data))
         else:
-            table = table_of(data)
+            table = table_of(data)  # type: ignore[arg-type]
         schema = self.schema
         return build_series(
             table,
@@ -240,7 +240,8 @@ class Forecaster:
             source = ", ".join(self.config.table.data) or "the simulated weather"
             raise DataError(
                 f"the data of the run has changed: {source} is not what the model was trained and "
-                "tested on, so its splits cannot be found again; pass --data with rows to measure on"
+                "tested on, so its splits cannot be found again; pass --data with rows to measure"
+                " on"
             )
         return found
 
@@ -261,6 +262,10 @@ class Forecaster:
         found[columns.time] = [time for time in times for _ in range(count)]
         found["target"] = names * (series * horizon)
         found["mean"] = mean.reshape(-1).tolist()
+        is_yesno = [target.kind == "yesno" for target in columns.targets[: len(names)]]
+        hidden = is_yesno * (series * horizon)
         for k, level in enumerate(self.config.network.levels):
-            found[f"q{level:g}"] = quantiles[..., k].reshape(-1).tolist()
+            values = quantiles[..., k].reshape(-1).tolist()
+            pairs = zip(values, hidden, strict=True)
+            found[f"q{level:g}"] = [None if is_hidden else value for value, is_hidden in pairs]
         return pl.DataFrame(found)

@@ -78,8 +78,7 @@ def predict(model: Forecaster, inputs: Sequence[str], options: Mapping[str, Any]
     shown = [name for name in ("q0.1", "q0.5", "q0.9") if name in found.columns]
     names = [name for name in found.columns if not name.startswith("q") or name in shown]
     rows = [
-        tuple(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row)
-        for row in found.select(names).head(MOST_SHOWN).rows()
+        tuple(_shown(cell) for cell in row) for row in found.select(names).head(MOST_SHOWN).rows()
     ]
     more = len(found) - len(rows)
     text = [f"{more:,} more rows; --json has all"] if more else []
@@ -119,3 +118,9 @@ def table(metrics: Mapping[str, Any]) -> Table:
         ("model", *(title for title, _ in columns)),
         [(name, *headline_rows(figures, columns)) for name, figures in models.items()],
     )
+
+
+def _shown(cell: Any) -> str:
+    if cell is None:
+        return ""
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)

@@ -200,6 +200,7 @@ def _metrics(
     baselines: Mapping[str, Any],
 ) -> dict[str, Any]:
     own = _figures(data, found)
+    network: Any = task.model
     average = overall_weighted_average(config, data, own["test"], "test")
     if average is not None:
         own["test"]["owa"] = average
@@ -211,7 +212,7 @@ def _metrics(
         "description": config.description(),
         "horizon": config.windows.horizon,
         "window": config.windows.window,
-        "scaling": task.model.scaling.kind,
+        "scaling": network.scaling.kind,
         **own,
         "baselines": baselines,
         **({"best_possible": best} if best is not None else {}),

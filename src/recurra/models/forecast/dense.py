@@ -89,4 +89,4 @@ class DenseForecaster(nn.Module):
         parts += [self.covariates.past(windows), self.covariates.future(windows)]
         flat = [part.flatten(1) for part in parts] + [self.covariates.static(windows)]
         parameters: Tensor = self.layers(torch.cat(flat, 1))
-        return loc, scale, parameters.unflatten(-1, (self.horizon, -1))
+        return loc, scale, torch.unflatten(parameters, -1, (self.horizon, -1))

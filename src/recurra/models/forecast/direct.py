@@ -1,6 +1,6 @@
 """Direct multi-horizon encoder-decoder: all steps of the horizon at once, from every origin.
 
-    h_t = layers(x_t, h_{t-1})      c_{t,k} = W_k h_t + V f_{t+k}      output_{t,k} = U relu(c_{t,k})
+    h_t = layers(x_t, h_{t-1})     c_{t,k} = W_k h_t + V f_{t+k}     output_{t,k} = U relu(c_{t,k})
 
 Symbols: t origin; k = 1 … horizon; x what is known at t; f what is known ahead (calendar, future
 covariates). Source: Wen et al. 2017, "A multi-horizon quantile recurrent forecaster"; its forking
@@ -151,7 +151,7 @@ class DirectForecaster(nn.Module):
 
     def _decode(self, h: Tensor, ahead: Tensor) -> Tensor:
         """Parameters (…, horizon, size) from h (…, hidden) and what is known (…, horizon, …)."""
-        context = self.context(self.dropout(h)).unflatten(-1, (self.horizon, -1))
+        context = torch.unflatten(self.context(self.dropout(h)), -1, (self.horizon, -1))
         if ahead.shape[-1]:
             context = context + self.ahead(ahead)
         parameters: Tensor = self.output(torch.relu(context))

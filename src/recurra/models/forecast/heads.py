@@ -7,7 +7,8 @@ works on (value − loc) / scale, all results are in the target's own units.
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from itertools import pairwise
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -78,7 +79,8 @@ class StudentHead:
     size, is_distribution = 3, True
 
     def loss(self, parameters: Tensor, value: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
-        return -self._distribution(parameters).log_prob((value - loc) / scale)
+        found: Tensor = -self._distribution(parameters).log_prob((value - loc) / scale)
+        return found
 
     def mean(self, parameters: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
         return parameters[..., 0] * scale + loc
@@ -90,7 +92,7 @@ class StudentHead:
         drawn: Tensor = self._distribution(parameters).sample()
         return drawn * scale + loc
 
-    def _distribution(self, parameters: Tensor) -> StudentT:
+    def _distribution(self, parameters: Tensor) -> Any:
         mean, deviation, freedom = parameters.unbind(-1)
         return StudentT(
             2 + F.softplus(freedom), mean, F.softplus(deviation) + SMALLEST, validate_args=False
@@ -103,7 +105,8 @@ class NegativeBinomialHead:
     size, is_distribution = 2, True
 
     def loss(self, parameters: Tensor, value: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
-        return -self._distribution(parameters, scale).log_prob(value.clamp_min(0).round())
+        found: Tensor = -self._distribution(parameters, scale).log_prob(value.clamp_min(0).round())
+        return found
 
     def mean(self, parameters: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
         return self._split(parameters, scale)[0]
@@ -119,7 +122,7 @@ class NegativeBinomialHead:
         mean, count = parameters.unbind(-1)
         return (F.softplus(mean) + SMALLEST) * scale, F.softplus(count) + 0.01
 
-    def _distribution(self, parameters: Tensor, scale: Tensor) -> NegativeBinomial:
+    def _distribution(self, parameters: Tensor, scale: Tensor) -> Any:
         mean, count = self._split(parameters, scale)
         return NegativeBinomial(count, logits=(mean / count).log(), validate_args=False)
 
@@ -269,7 +272,7 @@ class Heads:
         return torch.stack(drawn, -1), torch.stack(mean, -1)
 
     def _parts(self, parameters: Tensor) -> list[tuple[Head, Tensor]]:
-        parts = parameters.split([head.size for head in self.heads], -1)
+        parts = torch.split(parameters, [head.size for head in self.heads], -1)
         return list(zip(self.heads, parts, strict=True))
 
 
@@ -280,7 +283,7 @@ def level_weights(levels: Sequence[float]) -> list[float]:
         >>> level_weights([0.25, 0.5, 0.75])
         [0.375, 0.25, 0.375]
     """
-    middles = [(a + b) / 2 for a, b in zip(levels, levels[1:], strict=False)]
+    middles = [(a + b) / 2 for a, b in pairwise(levels)]
     return [b - a for a, b in zip([0.0, *middles], [*middles, 1.0], strict=True)]
 
 
@@ -289,13 +292,9 @@ def _head(name: str, levels: Sequence[float]) -> Head:
         return Quantiles(levels)
     if name in ("mse", "mae"):
         return Point(name)
-    simple = {
-        "gaussian": Gaussian,
-        "student_t": StudentHead,
-        "negative_binomial": NegativeBinomialHead,
-    }
-    head: Head = simple[name]()
-    return head
+    if name == "gaussian":
+        return Gaussian()
+    return StudentHead() if name == "student_t" else NegativeBinomialHead()
 
 
 def _sampled_quantiles(

@@ -61,7 +61,8 @@ class InputSizes:
         """Itself, or what `as_dict` gave, from JSON."""
         if isinstance(value, InputSizes):
             return value
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+        own: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        return cls(**own)
 
 
 def checked_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -239,7 +240,7 @@ class Encoder(nn.Module):
     def state(self, memory: Tensor) -> State:
         """A memory (batch, memory) as the layers take it."""
         sizes = [part.shape[1] for layer in self.layers.initial_state(1).layers for part in layer]
-        parts = iter(part.contiguous() for part in memory.split(sizes, -1))
+        parts = iter(part.contiguous() for part in torch.split(memory, sizes, -1))
         count = len(self.layers.cell.states)
         return State(
             tuple(tuple(next(parts) for _ in range(count)) for _ in range(self.layers.num_layers))

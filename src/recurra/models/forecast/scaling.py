@@ -31,6 +31,11 @@ class WindowScaling(nn.Module):
         mean, std: (targets,) of the training rows; kept with the weights.
     """
 
+    is_real: Tensor
+    is_count: Tensor
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self, kind: str, targets: Sequence[str], mean: Sequence[float], std: Sequence[float]
     ) -> None:

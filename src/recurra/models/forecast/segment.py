@@ -119,7 +119,7 @@ class SegmentForecaster(nn.Module):
         loc, scale = self.scaling(target, observed)
         batch = len(target)
         x = self._segments((target - loc) / scale * observed, observed, windows)
-        h, state = self.layers(torch.relu(self.embed(x)), self.layers.initial_state(x.shape[1]))
+        _, state = self.layers(torch.relu(self.embed(x)), self.layers.initial_state(x.shape[1]))
         code = torch.cat(
             [
                 self.position.unsqueeze(1).expand(-1, self.targets, -1),
@@ -166,7 +166,7 @@ def _cut(x: Tensor, segment: int, at_end: bool = False) -> Tensor:
     missing = -x.shape[1] % segment
     pad = (0, 0, 0, missing) if at_end else (0, 0, missing, 0)
     x = nn.functional.pad(x, pad) if missing else x
-    return x.unflatten(1, (-1, segment)).flatten(2).transpose(0, 1)
+    return torch.unflatten(x, 1, (-1, segment)).flatten(2).transpose(0, 1)
 
 
 def _repeat(state: Any, times: int) -> State:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recurra.data.forecast.frequency import local_clock
 from recurra.data.forecast.series import SeriesSet
-from recurra.data.forecast.times import DAY, local_clock
+from recurra.data.forecast.times import DAY
 from recurra.tasks.forecast.measures import Yardstick, truth_at
 
 Floats = NDArray[np.float64]
@@ -151,7 +152,10 @@ def _climatology(history: History) -> Points:
         np.add.at(counts[..., k], (series.owner[seen], bins[seen]), 1.0)
     if near:
         shifts = range(-near, near + 1)
-        sums, counts = (sum(np.roll(part, s, axis=1) for s in shifts) for part in (sums, counts))
+        sums, counts = (
+            np.sum([np.roll(part, shift, axis=1) for shift in shifts], axis=0)
+            for part in (sums, counts)
+        )
     total, number = sums.sum(axis=1, keepdims=True), counts.sum(axis=1, keepdims=True)
     overall = total.sum(axis=0) / np.maximum(number.sum(axis=0), 1)
     own = np.where(number > 0, total / np.maximum(number, 1), overall)
@@ -167,7 +171,7 @@ def _climatology(history: History) -> Points:
 
 
 def _markov_chain(history: History) -> Points:
-    """How often it was yes k steps after a yes, and after a no, in training; yes/no targets only."""
+    """How often it was yes k steps after a yes and after a no, in training; yes/no targets only."""
     series, kinds = history.series, history.yardstick.kinds
     truth = truth_at(series, history.train_origins, history.horizon)
     last = _filled(history)
