@@ -146,7 +146,9 @@ def check_order(times: Times, breaks: Ints, ids: list[str], table: Table) -> Non
     index = int(bad[0])
     owner = ids[int(np.searchsorted(breaks, index, side="right")) - 1]
     of = f" of series {owner!r}" if owner else ""
-    time = Frequency("step" if times.is_number else "time", 1).text(int(times.values[index + 1]))
+    step = DAY if not np.any(times.values % DAY) else 1
+    own = Frequency("step" if times.is_number else "time", step)
+    time = own.text(int(times.values[index + 1]))
     if steps[index] == 0:
         hint = (
             "keep one row a time; several series in one table need id=COLUMN, and clock times of "

@@ -138,7 +138,7 @@ def _group(table: Table, id_column: str | None) -> tuple[list[str], Table, Ints]
     order = np.argsort(owner, kind="stable")
     breaks = np.concatenate([[0], np.cumsum(np.bincount(owner))])
     is_sorted = bool(np.all(np.diff(owner) >= 0))
-    return list(unique[np.argsort(first)]), table if is_sorted else table.take(order), breaks
+    return unique[np.argsort(first)].tolist(), table if is_sorted else table.take(order), breaks
 
 
 def _check_grid(grid: Frequency, times: Times, table: Table) -> None:

@@ -62,6 +62,9 @@ def baseline_forecast(history: History, points: Points, origins: Ints) -> tuple[
     """Means and quantiles (origins, horizon, targets, levels) of a baseline."""
     yardstick, series = history.yardstick, history.series
     some = history.train_origins
+    within = some - series.offsets[:-1][series.owner[some]]
+    has_season = within + 1 >= yardstick.season
+    some = some[has_season] if has_season.any() else some
     step = -(-len(some) // MOST_ORIGINS)
     some = some[::step]
     truth, in_training, mean = (
