@@ -98,6 +98,8 @@ def build_series(
         DataError: unsorted or duplicate times, mixed frequencies, a missing id, a column that is
             not there or has nothing in it, text for a number; names the row.
     """
+    for name in columns.covariates():
+        table.require(name, "covariate")
     ids, table, breaks = _group(table, columns.id)
     times = read_times(table, columns.time, zone, time_format)
     check_order(times, breaks, ids, table)
@@ -112,8 +114,6 @@ def build_series(
     numbers = {
         name: table.numbers(name) for name in (*columns.past, *columns.future, *columns.static)
     }
-    for name in columns.covariates():
-        table.require(name, "covariate")
     texts = (*columns.past_categories, *columns.future_categories, *columns.static_categories)
     categories = {name: table.categories(name) for name in texts}
     series = _on_grid(ids, breaks, times, grid, targets, numbers, categories, table)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurra.data.forecast import weather
+from recurra.data.forecast.frequency import Frequency
 from recurra.data.forecast.partition import Partition, check_no_leakage, split_by_time
 from recurra.data.forecast.schema import Columns, Schema, choose_columns
 from recurra.data.forecast.series import SeriesSet, build_series, statistics_of, target_key
@@ -100,14 +101,10 @@ def read_dataset(config: ForecastConfig, at_hand: "polars.DataFrame | None" = No
         tables = {"train": table_of(simulated, "the simulated weather")}
     table = _joined(tables)
     columns = roles(table, config)
-    series = build_series(
-        table,
-        columns,
-        frequency=options.frequency,
-        zone=options.timezone,
-        time_format=options.time_format,
-    )
-    partition = _partition(series, tables, columns, config)
+    parts = _read_parts(tables, columns, options) if len(tables) > 1 else {}
+    frequency = parts["train"].frequency if parts else options.frequency
+    series = _laid_out(table, columns, options, frequency)
+    partition = _partition(series, parts, config)
     statistics = statistics_of(series, columns, partition.is_train(series))
     schema = Schema(
         columns,
@@ -192,49 +189,59 @@ def _joined(tables: dict[str, Table]) -> Table:
     return Table(pl.concat(frames), f"{where}, one after the other", first.first_row)
 
 
-def _partition(
-    series: SeriesSet, tables: dict[str, Table], columns: Columns, config: ForecastConfig
-) -> Partition:
+def _laid_out(
+    table: Table, columns: Columns, options: TableOptions, frequency: str | Frequency | None
+) -> SeriesSet:
+    return build_series(
+        table,
+        columns,
+        frequency=frequency,
+        zone=options.timezone,
+        time_format=options.time_format,
+        needs_targets=not isinstance(frequency, Frequency),
+    )
+
+
+def _read_parts(
+    tables: dict[str, Table], columns: Columns, options: TableOptions
+) -> dict[str, SeriesSet]:
+    """The series of each file by itself; those to measure on come after the others.
+
+    Raises:
+        DataError: they do not.
+    """
+    parts = {"train": _laid_out(tables["train"], columns, options, options.frequency)}
+    for name, table in list(tables.items())[1:]:
+        own = _laid_out(table, columns, options, parts["train"].frequency)
+        for earlier in parts.values():
+            check_no_leakage(earlier, own, name)
+        parts[name] = own
+    return parts
+
+
+def _partition(series: SeriesSet, parts: dict[str, SeriesSet], config: ForecastConfig) -> Partition:
+    """By the files, if there are several, or by time."""
     splits = config.splits.model_dump()
-    if len(tables) == 1:
+    if not parts:
         return split_by_time(series, **splits)
-    options = config.table
-    parts = {
-        name: build_series(
-            table,
-            columns,
-            frequency=series.frequency,
-            zone=options.timezone,
-            time_format=options.time_format,
-            needs_targets=False,
-        )
-        for name, table in tables.items()
-    }
-    ends = series.offsets[1:]
+    ends, starts = series.offsets[1:], series.offsets[:-1]
     begins = {}
-    earlier = ["train"]
     for name in list(parts)[1:]:
-        for other in earlier:
-            check_no_leakage(parts[other], parts[name], name)
-        start = dict(zip(parts[name].ids, parts[name].start, strict=True))
+        own = dict(zip(parts[name].ids, parts[name].start, strict=True))
+        places = zip(series.ids, starts, series.start, ends, strict=True)
         begins[name] = np.array(
             [
-                offset + start[owner] - first if owner in start else end
-                for owner, offset, first, end in zip(
-                    series.ids, series.offsets[:-1], series.start, ends, strict=True
-                )
+                offset + own[owner] - first if owner in own else end
+                for owner, offset, first, end in places
             ]
         )
-        earlier.append(name)
-    if "test" in begins and "valid" in begins:
+    if len(begins) == 2:
         return Partition(np.minimum(begins["valid"], begins["test"]), begins["test"], ends)
-    known = begins["test"] if "test" in begins else begins["valid"]
-    length = known - series.offsets[:-1]
+    (known,) = begins.values()
     if "test" in begins:  # the end of the training file is valid
-        share = splits["valid_share"]
-        return Partition(known - np.round(share * length).astype(np.int64), known, ends)
-    middle = known + (ends - known) // 2  # the file's first half is valid, its second test
-    return Partition(known, middle, ends)
+        held_out = np.round(splits["valid_share"] * (known - starts)).astype(np.int64)
+        return Partition(known - held_out, known, ends)
+    return Partition(known, known + (ends - known) // 2, ends)  # valid's second half is test
 
 
 def _prepared(
