@@ -139,8 +139,8 @@ def test_predict_goes_on_from_new_rows_as_if_it_had_read_everything(
 ):
     folder = request.getfixturevalue(which)
     model = package.load(folder)
-    new = shops(22, first=DAYS)
-    known = shops(3, first=DAYS + 22).with_columns(
+    new = shops(23, first=DAYS)
+    known = shops(3, first=DAYS + 23).with_columns(
         sales=pl.lit(None, dtype=pl.Float64),
         rain=pl.lit(None, dtype=pl.Float64),
         kind=pl.lit(None, dtype=pl.String),
@@ -149,7 +149,7 @@ def test_predict_goes_on_from_new_rows_as_if_it_had_read_everything(
     path = write(tmp_path, rows)
     answers = json.loads(recurra("predict", folder, "--file", path, "--json").stdout)
     assert len(answers) == 2 * 3 * 2  # shops, steps, targets
-    assert {answer["day"] for answer in answers} == {f"2023-05-{d}" for d in (24, 25, 26)}
+    assert {answer["day"] for answer in answers} == {f"2023-05-{d}" for d in (25, 26, 27)}
     whole = model.predict(pl.concat([shops(DAYS), rows]))  # what was read is passed over
     in_two = package.load(folder)
     in_two.update(new.filter(pl.col("day") < "2023-05-10"))
