@@ -53,8 +53,7 @@ def predict(
     with ConsoleReporter().stage(f"reading {run}"):
         model = load(run)
     job = find_job(model.metrics["task"])
-    needs_input = getattr(job, "NEEDS_INPUT", True)
-    inputs = read_input(text or [], file) if needs_input or text or file else []
+    inputs = read_input(text or [], file) if job.NEEDS_INPUT or text or file else []
     options = {"count": count, "reads": reads, "writes": writes, "encode": encode or None}
     given = {name: value for name, value in options.items() if value is not None}
     answer = job.predict(model, inputs, given)

@@ -97,10 +97,12 @@ class Job(Protocol):
     Attributes:
         Config: the configuration of a run.
         CELLS: what `compare` puts side by side.
+        NEEDS_INPUT: whether `predict` is for inputs only; a forecaster can go on from what it has.
     """
 
     Config: type[RunConfig]
     CELLS: tuple[str, ...]
+    NEEDS_INPUT: bool
 
     def recipe(self, given: Mapping[str, Any]) -> str:
         """The name of the shipped recipe for the embedded data, from the keys that are set."""

@@ -16,6 +16,7 @@ from recurra.training.progress import Reporter
 
 Config = ClassifierConfig
 CELLS = ("rnn", "gru", "lstm")
+NEEDS_INPUT = True
 SHOWN = 3
 
 

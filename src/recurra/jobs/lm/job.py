@@ -14,6 +14,7 @@ from recurra.training.progress import Reporter
 
 Config = LanguageModelConfig
 CELLS = ("rnn", "irnn", "gru", "lstm")
+NEEDS_INPUT = True
 
 
 def recipe(given: Mapping[str, Any]) -> str:

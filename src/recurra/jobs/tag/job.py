@@ -16,6 +16,7 @@ from recurra.training.progress import Reporter
 
 Config = TaggerConfig
 CELLS = ("rnn", "gru", "lstm")
+NEEDS_INPUT = True
 WRITES = ("table", "conll", "jsonl")
 
 
