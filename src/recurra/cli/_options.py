@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-Task = Annotated[str, typer.Argument(metavar="TASK", help="lm or classify.")]
+Task = Annotated[str, typer.Argument(metavar="TASK", help="lm, tag, classify or forecast.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")]
 Data = Annotated[
     list[str] | None,
