@@ -1,14 +1,13 @@
 """The facts that decide which backend may run a scan."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from recurra.cells import Cell
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """A scan, described without its data: what a backend's `supports` looks at.
 
     Sizes are in units, `time` in steps; `output_size` is the size of `states[0]`. `is_transformed`
@@ -35,8 +34,7 @@ class Problem:
     is_transformed: bool = False
 
 
-@dataclass(frozen=True)
-class Support:
+class Support(NamedTuple):
     """A backend's answer: whether it runs the problem, and the reason in a few words."""
 
     ok: bool

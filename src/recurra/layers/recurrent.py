@@ -152,6 +152,12 @@ class Recurrent(nn.Module):
                 for name, shape in shapes.items():
                     key = f"{name}_{_suffix(layer, direction)}"
                     self.register_parameter(key, nn.Parameter(torch.empty(shape, **factory)))  # type: ignore[arg-type]
+        kinds = (*Parameters._fields[:6], *cell.vectors)
+        self._names = {  # of all weights that one layer in one direction may have
+            (layer, direction): [f"{kind}_{_suffix(layer, direction)}" for kind in kinds]
+            for layer in range(num_layers)
+            for direction in range(self.num_directions)
+        }
         self.reset_parameters()
         if residual and not any(
             self.input_sizes[k] == self.num_directions * self.output_sizes[k]
@@ -395,23 +401,19 @@ class Recurrent(nn.Module):
         )
 
     def _weights(self, layer: int, direction: int) -> Parameters:
-        suffix = _suffix(layer, direction)
-
-        def get(name: str, is_there: bool = True) -> Tensor | None:
-            return getattr(self, f"{name}_{suffix}") if is_there else None
-
+        ih, hh, bias_ih, bias_hh, hr, bias_hr, *vectors = self._names[layer, direction]
         cell = self.cell
-        weight_hh = get("weight_hh", cell.recurrent)
+        weight_hh = getattr(self, hh) if cell.recurrent else None
         if weight_hh is not None and self.weight_dropout and self.training:
             weight_hh = dropout(weight_hh, self.weight_dropout)
         return Parameters(
-            get("weight_ih"),  # type: ignore[arg-type]
+            getattr(self, ih),
             weight_hh,
-            get("bias_ih", self.bias),
-            get("bias_hh", self.bias and cell.recurrent),
-            get("weight_hr", cell.output is not None),
-            get("bias_hr", cell.output is not None and cell.output_bias),
-            tuple(get(name) for name in cell.vectors),  # type: ignore[misc]
+            getattr(self, bias_ih) if self.bias else None,
+            getattr(self, bias_hh) if self.bias and cell.recurrent else None,
+            getattr(self, hr) if cell.output is not None else None,
+            getattr(self, bias_hr) if cell.output is not None and cell.output_bias else None,
+            tuple(getattr(self, name) for name in vectors),
         )
 
     def _controls(

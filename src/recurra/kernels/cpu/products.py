@@ -1,7 +1,7 @@
 """Products over all steps at once, and weights as the loop's tiles read them."""
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -20,15 +20,20 @@ from recurra.kernels.cpu.threads import openmp, run_parallel, thread_limit
 
 # Below so many multiplications, or numbers to pack, a second thread costs more than it does.
 LEAST_PRODUCT, LEAST_PACK = 200_000, 20_000
-_Run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+# Below so many multiplications, oneDNN's call takes longer than another library's whole product.
+LEAST_ONEDNN = 1_000_000
+_Values = ctypes.c_int64 * max(len(SUM_ARGUMENTS), len(PACK_ARGUMENTS))
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """rows @ weight.T + bias, by oneDNN where torch has it: the fastest here by far."""
-    if torch._C._has_mkldnn and rows.numel() and weight.numel():
+    """rows @ weight.T + bias, by oneDNN where torch has it: the fastest here by far if large."""
+    if torch._C._has_mkldnn and rows.shape[0] * weight.numel() >= LEAST_ONEDNN:
         product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
         return product
-    return torch.nn.functional.linear(rows, weight, bias)
+    result = rows.new_empty(rows.shape[0], weight.shape[0])
+    if bias is None:  # with `out`, autocast leaves the product in float32
+        return torch.mm(rows, weight.t(), out=result)
+    return torch.addmm(bias, rows, weight.t(), out=result)
 
 
 def sum_of_products(left: Tensor, right: Tensor, host: Host) -> tuple[Tensor, Tensor]:
@@ -43,10 +48,11 @@ def sum_of_products(left: Tensor, right: Tensor, host: Host) -> tuple[Tensor, Te
     threads = thread_limit() if rows * m * n >= LEAST_PRODUCT else 1
     size = scratch_size(host, n)
     panels = scratch("panels", threads * size)
-    known = {"rows": rows, "m": m, "n": n, "a": left.data_ptr(), "a_row": left.stride(0)}
-    known |= {"b": right.data_ptr(), "b_row": right.stride(0), "c": result.data_ptr(), "c_row": n}
-    known |= {"sums": sums.data_ptr(), "scratch": panels.data_ptr(), "scratch_thread": size}
-    _run(_code(host), "sum_of_products", SUM_ARGUMENTS, known, threads)
+    values = _Values(  # in the order of SUM_ARGUMENTS
+        rows, m, n, left.data_ptr(), left.stride(0), right.data_ptr(), right.stride(0),
+        result.data_ptr(), n, sums.data_ptr(), panels.data_ptr(), size, *_thread_functions(),
+    )  # fmt: skip
+    _run(host, "sum_of_products", values, threads)
     return result, sums
 
 
@@ -70,23 +76,35 @@ def _packed(
     function: str, source: Tensor, shape: tuple[int, int, int], host: Host, name: str
 ) -> Tensor:
     count, units, depth = shape
-    target = scratch(f"packed {name}", count * -(-units // host.lanes) * host.lanes * depth)
-    threads = thread_limit() if target.numel() >= LEAST_PACK else 1
-    known = {"source": source.data_ptr(), "target": target.data_ptr()}
-    known |= {"blocks": count, "units": units, "depth": depth}
-    _run(_code(host), function, PACK_ARGUMENTS, known, threads)
+    size = count * -(-units // host.lanes) * host.lanes * depth
+    target = scratch(f"packed {name}", size)
+    values = _Values(  # in the order of PACK_ARGUMENTS
+        source.data_ptr(), target.data_ptr(), count, units, depth, *_thread_functions()
+    )
+    _run(host, function, values, thread_limit() if size >= LEAST_PACK else 1)
     return target
 
 
-def _run(
-    code: MachineCode, name: str, names: tuple[str, ...], known: Mapping[str, int], threads: int
-) -> None:
-    known = {**known, **openmp()}
-    values = (ctypes.c_int64 * len(names))(*(known[key] for key in names))
+def _run(host: Host, name: str, values: ctypes.Array[ctypes.c_int64], threads: int) -> None:
+    alone, entry = _function(host, name)
     if threads > 1:
-        run_parallel(code.address(f"{name}_entry"), ctypes.addressof(values), threads)
+        run_parallel(entry, ctypes.addressof(values), threads)
     else:
-        _Run(code.address(name))(ctypes.addressof(values), 0, 1)
+        alone(ctypes.addressof(values), 0, 1)
+
+
+@cache
+def _thread_functions() -> tuple[int, int]:
+    found = openmp()
+    return found["thread_number"], found["thread_count"]
+
+
+@cache
+def _function(host: Host, name: str) -> tuple[Callable[[int, int, int], None], int]:
+    """A function as (arguments, thread, threads), and the address at which threads enter it."""
+    code = _code(host)
+    type_ = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    return type_(code.address(name)), code.address(f"{name}_entry")
 
 
 @cache
