@@ -89,7 +89,8 @@ def run(
     device = next(model.parameters()).device
     ids = np.zeros(len(encoded.words), np.int64)
     p = np.ones(len(encoded.words), np.float32)
-    with evaluation_mode(model):
+    # most callers are in evaluation mode, and to go through all modules takes a sentence's time
+    with evaluation_mode(model) if model.training else torch.no_grad():
         vectors = _word_vectors(model, encoded, device)
         for pieces in by_length(encoded.lengths, BATCH) if len(encoded.words) else ():
             positions, inside = encoded.positions(pieces)
