@@ -117,6 +117,7 @@ def test_python_gives_the_same_and_saves(run, tmp_path) -> None:
     again = package.load(tmp_path / "copy")
     words = ["Anna", "Lee", "sees", "Zork"]
     assert again.predict([words]) == tagger.predict([words])
+    assert again.predict("Anna sleeps.") == tagger.predict(["Anna sleeps."])
     with pytest.raises(package.RecurraError, match="bidirectional=false"):
         tagger.stream()
 

@@ -131,17 +131,19 @@ class Tagger:
         return evaluate(self.network, self.lexicon, text)
 
     def predict(
-        self, inputs: Sequence[Input] | TaggedText, *, confidence: bool = True
+        self, inputs: str | Sequence[Input] | TaggedText, *, confidence: bool = True
     ) -> list[TaggedSentence]:
         """The tags of sentences.
 
         Args:
             inputs: lists of words, one a sentence, which stay as they are; and texts, which are cut
                 into sentences and words by `recurra.data.word_tokens`, all of a text's sentences
-                following each other. Empty ones give a sentence without words.
+                following each other. Empty ones give a sentence without words. Or one text.
             confidence: the probability of each tag, too.
         """
         cut: list[Sequence[str]] = []
+        if isinstance(inputs, str):
+            inputs = [inputs]
         for text in inputs.words if isinstance(inputs, TaggedText) else inputs:
             cut += sentences(text) if isinstance(text, str) else [text]
         return list(tag_sentences(self.network, self.lexicon, cut, confidence=confidence))
