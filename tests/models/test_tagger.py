@@ -121,6 +121,17 @@ def test_dropout_works_in_training_only() -> None:
     assert torch.equal(model.emissions(words), model.emissions(words))
 
 
+def test_mixed_precision_sums_in_float32() -> None:
+    model, words = _model(crf=True), _words()
+    tags = _tags(words)
+    expected = model.loss(words, tags)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.loss(words, tags)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, expected, rtol=0.01, atol=0.01)
+    loss.backward()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -73,6 +73,8 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     if baselines:
         rival = max(baselines, key=lambda key: baselines[key]["test"][name])
         text += f"; the {rival} of each word reaches {baselines[rival]['test'][name]:.2%}"
+    if not test["unknown_tokens"]:
+        return f"{text}. Training showed all of its words."
     hard = f"{test['unknown_accuracy']:.2%} of the {test['unknown_tokens']:,} words"
     return f"{text}. Right on {hard} that training did not show."
 

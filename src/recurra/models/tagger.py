@@ -234,7 +234,8 @@ class RecurrentTagger(nn.Module):
         if self.training:
             h = dropout(h, self.dropout)
         result: Tensor = self.output(h)
-        return result
+        # sums over sentences need more digits than autocast's types have
+        return result.float() if result.dtype in (torch.bfloat16, torch.float16) else result
 
     def loss(self, words: Words, tags: Tensor, tokens: int | None = None) -> Tensor:
         """Mean cross-entropy of the right tags in nats a word, scalar.
