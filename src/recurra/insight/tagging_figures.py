@@ -74,14 +74,14 @@ def taggers(models: Mapping[str, Mapping[str, Any]], logs: Mapping[str, Rows], m
     drawn = bars.barh(names, values, color=[colors.get(key, GREY) for key in keys], height=0.65)
     bars.bar_label(drawn, fmt="%.2f", padding=4)
     label = metric.replace("_", " ")
-    low = max(0.0, min(values) - 5)
-    bars.set(xlabel=f"test {label}, %", xlim=(low, max(values) + 0.1 * (max(values) - low) + 1))
+    bars.set(xlabel=f"test {label}, %", xlim=(0, max(1.12 * max(values), 1.0)))
     _title(bars, f"Test {label} after the same words of training: longer is better")
     for key, rows in logs.items():
         epochs, valid = series(rows, "epoch", f"valid_{metric}")
         points = [100 * value for value in valid]
         curves.plot(epochs, points, "o-", ms=3, color=colors[key], label=key)
     curves.set(xlabel="epochs", ylabel=f"valid {label}, %")
+    curves.locator_params(axis="x", integer=True)
     _title(curves, "Learning: the same text, in the same order")
     curves.legend(loc="lower right", frameon=False)
     return figure
