@@ -94,19 +94,28 @@ def read_vowels(folder: Path) -> ExampleSplits:
 READERS = {"trec": read_trec, "names": read_names, "vowels": read_vowels}
 
 
-def measure(name: str, folder: Path, seeds: list[int]) -> dict[str, Any]:
-    """Test figures over the seeds, and the baselines'."""
+def measure(name: str, folder: Path, seeds: list[int], kept: dict[str, Any]) -> dict[str, Any]:
+    """Test figures over the seeds, those of `kept` with the same options included, and baselines.
+
+    Args:
+        name: of the data.
+        folder: where it is.
+        seeds: to train with now.
+        kept: what an earlier call gave, or nothing.
+    """
     splits = READERS[name](folder)
-    runs, baselines, model = [], {}, None
+    kept = kept if kept.get("options") == OPTIONS[name] else {}
+    runs = {run["seed"]: run for run in kept.get("runs", [])}
+    baselines, model = kept.get("baselines", {}), None
     for seed in seeds:
         load_before = os.getloadavg()[0]
         started_s, started_cpu_s = time.monotonic(), time.process_time()
         model = recurra.Classifier.train(
-            splits, seed=seed, baselines=seed == seeds[0], **OPTIONS[name]
+            splits, seed=seed, baselines=not baselines, **OPTIONS[name]
         )
         metrics = model.metrics
         baselines = baselines or metrics["baselines"]
-        run = {
+        runs[seed] = {
             "seed": seed,
             "valid": metrics["valid"],
             "test": metrics["test"],
@@ -115,21 +124,19 @@ def measure(name: str, folder: Path, seeds: list[int]) -> dict[str, Any]:
             "cpu_seconds": round(time.process_time() - started_cpu_s, 1),
             "load_average_before_and_after": [round(load_before, 1), round(os.getloadavg()[0], 1)],
         }
-        runs.append(run)
-        print(name, {k: round(metrics["test"][k], 4) for k in MEASURES}, run["total_seconds"], "s")
+        print(name, seed, {m: round(metrics["test"][m], 4) for m in MEASURES}, flush=True)
     assert model is not None
-    means = {m: statistics.mean(run["test"][m] for run in runs) for m in MEASURES}
-    spreads = {m: statistics.pstdev([run["test"][m] for run in runs]) for m in MEASURES}
+    values = {m: [run["test"][m] for run in runs.values()] for m in MEASURES}
     return {
         "goal_accuracy": GOALS[name],
-        "mean": means,
-        "spread": spreads,
+        "mean": {m: statistics.mean(found) for m, found in values.items()},
+        "spread": {m: statistics.pstdev(found) for m, found in values.items()},
         "spread_is": "standard deviation over the seeds",
         "model": model.metrics["description"],
         "parameters": model.parameters(),
         "options": OPTIONS[name],
         "data": model.metrics["data"],
-        "runs": runs,
+        "runs": [runs[seed] for seed in sorted(runs)],
         "baselines": baselines,
     }
 
@@ -145,9 +152,10 @@ def main() -> None:
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     torch.set_num_threads(min(2, torch.get_num_threads()))
     for name in arguments.only.split(","):
-        found = {"note": arguments.note, **measure(name, arguments.data, seeds)}
         kept = json.loads(RESULTS.read_text())["tasks"] if RESULTS.exists() else {}
-        machine.write(RESULTS, {"tasks": {**kept, name: {**machine.facts(), **found}}})
+        found = measure(name, arguments.data, seeds, kept.get(name, {}))
+        found = {**machine.facts(), "note": arguments.note, **found}
+        machine.write(RESULTS, {"tasks": {**kept, name: found}})
 
 
 if __name__ == "__main__":
