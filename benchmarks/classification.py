@@ -28,18 +28,20 @@ RESULTS = Path(__file__).parent / "results" / "classification.json"
 GOALS = {"trec": 0.88, "names": 0.82, "vowels": 0.97}
 OPTIONS: dict[str, dict[str, Any]] = {
     "trec": {
-        "lowercase": True,
-        "split_punctuation": False,
-        "cell": "lstm",
-        "embedding_size": 128,
+        "tokenizer": "bpe",
+        "vocabulary_size": 1500,
         "hidden_size": 128,
+        "embedding_size": 128,
         "pooling": "max",
         "dropout": 0.5,
         "input_dropout": 0.5,
-        "token_dropout": 0.05,
+        "token_dropout": 0.2,
+        "label_smoothing": 0.1,
+        "weight_decay": 0.1,
         "learning_rate": 0.003,
         "batch_size": 32,
         "max_epochs": 12,
+        "patience": 0,
     },
     "names": {
         "tokenizer": "char",
@@ -147,15 +149,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", default=",".join(READERS))
     parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--note", default="", help="what else ran on the machine")
     arguments = parser.parse_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     torch.set_num_threads(min(2, torch.get_num_threads()))
     for name in arguments.only.split(","):
-        kept = json.loads(RESULTS.read_text())["tasks"] if RESULTS.exists() else {}
+        results: Path = arguments.results
+        kept = json.loads(results.read_text())["tasks"] if results.exists() else {}
         found = measure(name, arguments.data, seeds, kept.get(name, {}))
         found = {**machine.facts(), "note": arguments.note, **found}
-        machine.write(RESULTS, {"tasks": {**kept, name: found}})
+        machine.write(results, {"tasks": {**kept, name: found}})
 
 
 if __name__ == "__main__":
