@@ -92,7 +92,7 @@ def compare(
     from recurra.jobs.forecast.comparison import compare_forecasters
 
     figures = compare_forecasters(config, cells, folder, reporter)
-    columns = ("model", "window", "parameters", "test score", "time")
+    columns = ("model", "window", "parameters", "test error", "time")
     ordered = sorted(figures["models"].values(), key=lambda entry: entry["score"])
     rows = [
         (

@@ -181,15 +181,8 @@ def _figures(data: Dataset, found: Mapping[str, Any]) -> dict[str, Any]:
     test = found["test"]
     return {
         **{split: measure(backtest, data.yardstick) for split, backtest in found.items()},
-        "by_horizon": horizons(test, data),
+        "by_horizon": by_horizon(test, data.yardstick, ("mae", "crps", "brier")),
     }
-
-
-def horizons(backtest: Backtest, data: Dataset) -> dict[str, dict[str, list[Any]]]:
-    """Measures by step of the horizon, for the report."""
-    names = ("mae", "crps", "brier")
-    found = {name: by_horizon(backtest, data.yardstick, name) for name in names}
-    return {name: values for name, values in found.items() if values}
 
 
 def _metrics(

@@ -107,9 +107,11 @@ def measure(backtest: Backtest, yardstick: Yardstick) -> dict[str, Any]:
     return {**result, "by_target": by_target}
 
 
-def by_horizon(backtest: Backtest, yardstick: Yardstick, name: str) -> dict[str, list[Any]]:
-    """One measure at each step of the horizon, for each target that has it."""
-    found: dict[str, list[Any]] = {}
+def by_horizon(
+    backtest: Backtest, yardstick: Yardstick, names: Sequence[str]
+) -> dict[str, dict[str, list[Any]]]:
+    """Measures at each step of the horizon, by their name and by the target that has them."""
+    found: dict[str, dict[str, list[Any]]] = {}
     for k, target in enumerate(yardstick.names):
         if np.isnan(backtest.mean[..., k]).all():
             continue
@@ -117,8 +119,9 @@ def by_horizon(backtest: Backtest, yardstick: Yardstick, name: str) -> dict[str,
             _measure_one(backtest, yardstick, k, slice(h, h + 1))
             for h in range(backtest.truth.shape[1])
         ]
-        if name in steps[0]:
-            found[target] = [step[name] for step in steps]
+        for name in names:
+            if name in steps[0]:
+                found.setdefault(name, {})[target] = [step[name] for step in steps]
     return found
 
 

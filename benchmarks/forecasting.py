@@ -1,0 +1,254 @@
+"""Forecasting: the default job, speed, and public data, by the command line's own code.
+
+    python benchmarks/forecasting.py weather speed
+    python benchmarks/forecasting.py ett m4 nyc --data FOLDER [--horizons 96,192]
+
+FOLDER has `ett/ETTh1.csv` (https://github.com/zhouhaoyi/ETDataset), `m4-hourly/Hourly-train.csv` and
+`-test.csv` (https://github.com/Mcompetitions/M4-methods), `nycflights13-weather/weather.csv`
+(https://github.com/tidyverse/nycflights13). The configurations are in `benchmarks/quality/`; each was
+chosen on the valid part. One seed; results of several runs of this script are kept side by side in
+`results/forecasting.json`.
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import machine
+import numpy as np
+import polars as pl
+import torch
+
+from recurra.jobs.configurations import resolve
+from recurra.jobs.forecast.dataset import read_dataset
+from recurra.jobs.forecast.forecaster import Forecaster
+from recurra.jobs.forecast.training import build_task, train
+from recurra.tasks.forecast import metrics
+from recurra.tasks.forecast.baselines import naive2
+from recurra.tasks.forecast.measures import Backtest, measure, scales
+from recurra.training.progress import ConsoleReporter
+
+HERE = Path(__file__).parent
+RESULT = HERE / "results" / "forecasting.json"
+KEPT = ("test", "valid", "parameters", "seconds", "total_seconds", "training")
+
+
+def run(name: str, table: pl.DataFrame, settings: tuple[str, ...] = ()) -> Forecaster:
+    """Train by a configuration of `quality/` on a table in memory."""
+    import tempfile
+
+    config = resolve("forecast", HERE / "quality" / f"{name}.yaml", settings, recipe="empty")
+    with tempfile.TemporaryDirectory() as folder:
+        model = train(config, Path(folder), ConsoleReporter(), table=table, keep=False)
+    assert model is not None
+    return model
+
+
+def kept(model: Forecaster) -> dict[str, Any]:
+    """What the result file keeps of a run."""
+    figures = {name: model.metrics[name] for name in KEPT}
+    baselines = model.metrics["baselines"]
+    return {**figures, "baselines": {name: value["test"] for name, value in baselines.items()}}
+
+
+def weather() -> dict[str, Any]:
+    """`recurra train forecast`."""
+    start_s = time.perf_counter()
+    model = Forecaster.train(reporter=ConsoleReporter())
+    figures = kept(model)
+    figures["best_possible"] = model.metrics["best_possible"]["test"]
+    names = {"model": model.metrics, **model.metrics["baselines"]}
+    names["best_possible"] = model.metrics["best_possible"]
+    tomorrow = {name: value["by_horizon"]["brier"]["rain>0"][0] for name, value in names.items()}
+    return {"wall_s": time.perf_counter() - start_s, "brier_of_tomorrow": tomorrow, **figures}
+
+
+def speed() -> dict[str, Any]:
+    """Horizon 24, look-back 72, 200 series of 1,000 steps, 200 steps: two layers of 128."""
+    random = np.random.default_rng(0)
+    steps = np.arange(1000)
+    values = [
+        10 + random.random() * 5 + 3 * np.sin(steps * 2 * np.pi / 24) + random.standard_normal(1000)
+        for _ in range(200)
+    ]
+    table = pl.DataFrame(
+        {
+            "id": np.repeat([f"s{k}" for k in range(200)], 1000),
+            "t": np.tile(steps, 200),
+            "y": np.concatenate(values),
+        }
+    )
+    common = [
+        *("time=t", "id=id", "target=y", "calendar=false", "season=24", "horizon=24", "window=72"),
+        *("hidden_size=128", "num_layers=2", "dropout=0", "batch_size=128"),
+    ]
+    found: dict[str, Any] = {}
+    for model, own in (
+        ("direct", ["cell=lstm", "head=mae", "carries=false", "scaling=reversible"]),
+        ("direct_gru", ["cell=gru", "head=mae", "carries=false", "scaling=reversible"]),
+        ("autoregressive", ["cell=lstm", "head=student_t", "scaling=mean"]),
+    ):
+        name = model.split("_")[0]
+        config = resolve("forecast", None, [*common, *own, f"model={name}"], recipe="empty")
+        data = read_dataset(config, table)
+        task = build_task(config, data)
+        found[model] = _timed(task)
+        if name == "autoregressive":
+            found["sampling_100_paths_of_200_series_s"] = _sampling_s(task)
+    return found
+
+
+def _timed(task: Any, steps: int = 200) -> dict[str, float]:
+    """Seconds of 200 training steps, and the share of them that gathers windows."""
+    optimizer = torch.optim.AdamW(task.model.parameters(), lr=1e-3)
+
+    def step(index: int) -> None:
+        loss = task.training_step(task.batch(0, index), None).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    step(0)
+    start_s = time.perf_counter()
+    for index in range(steps):
+        step(index % task.batches_per_epoch())
+    seconds = time.perf_counter() - start_s
+    start_s = time.perf_counter()
+    for index in range(steps):
+        rows = task.batch(0, index % task.batches_per_epoch())
+        task.flat.gather(rows, task.model.window, task.model.horizon)
+    gather_s = time.perf_counter() - start_s
+    return {"seconds": round(seconds, 2), "share_of_loading": round(gather_s / seconds, 4)}
+
+
+def _sampling_s(task: Any) -> float:
+    """Seconds of 100 paths of 24 steps for the last window of each of 200 series."""
+    last = torch.from_numpy(task.origins["test"])
+    owner = task.flat.owner[last]
+    ends = torch.stack([last[owner == s].max() for s in range(200)])
+    task.model.eval()
+    levels = torch.tensor([0.1, 0.5, 0.9])
+    seconds = []
+    with torch.no_grad():
+        for _ in range(3):
+            start_s = time.perf_counter()
+            windows = task.flat.gather(ends, task.model.window, task.model.horizon)
+            task.model.forecast(windows, levels)
+            seconds.append(time.perf_counter() - start_s)
+    return round(min(seconds), 2)
+
+
+def ett(data: Path, horizons: list[int]) -> dict[str, Any]:
+    """ETTh1, look-back 96, all seven columns, 8,640 / 2,880 / 2,880 rows, z-scored by train."""
+    frame = pl.read_csv(data / "ett" / "ETTh1.csv").head(14_400)
+    columns = frame.columns[1:]
+    train_rows = frame.head(8640)
+    frame = frame.with_columns(
+        (pl.col(name) - train_rows[name].mean()) / train_rows[name].std(ddof=0) for name in columns
+    )
+    found = {}
+    for horizon in horizons:
+        model = run("ett_h1", frame, (f"horizon={horizon}",))
+        found[str(horizon)] = kept(model)
+        print(horizon, model.metrics["test"]["mse"], model.metrics["test"]["mae"], flush=True)
+    return found
+
+
+def m4(data: Path) -> dict[str, Any]:
+    """M4 hourly: one model for all 414 series; sMAPE, MASE and OWA as the competition has them."""
+    train_rows = (data / "m4-hourly" / "Hourly-train.csv").read_text().splitlines()[1:]
+    test_rows = (data / "m4-hourly" / "Hourly-test.csv").read_text().splitlines()[1:]
+    ids, times, values = [], [], []
+    for known, ahead in zip(train_rows, test_rows, strict=True):
+        name, *cells = [cell.strip('"') for cell in known.split(",")]
+        own = [float(cell) for cell in cells if cell not in ("", "NA")]
+        own += [float(cell.strip('"')) for cell in ahead.split(",")[1:]]
+        ids += [name] * len(own)
+        times += range(len(own))
+        values += own
+    model = run("m4_hourly", pl.DataFrame({"id": ids, "t": times, "y": values}))
+    return {**kept(model), "competition": _competition(model)}
+
+
+def _competition(model: Forecaster) -> dict[str, float | None]:
+    """MASE's scale and Naive2's season from all rows before test, as M4 has it."""
+    from dataclasses import replace
+
+    from recurra.jobs.forecast.training import history_of
+
+    data = read_dataset(model.config, model.table)
+    partition = replace(data.partition, valid=data.partition.test)
+    yardstick = replace(data.yardstick, scale=scales(data.series, data.partition.test, 24))
+    data = replace(data, partition=partition, yardstick=yardstick)
+    origins, truth = data.origins["test"], data.truth["test"]
+    from recurra.tasks.forecast.backtest import forecast_at
+
+    levels = model.config.network.levels
+    mean, quantiles = forecast_at(model.network, data.flat, origins, levels)
+    own = Backtest(origins, truth, mean.double().numpy(), quantiles.double().numpy())
+    point = naive2(history_of(model.config, data), origins)
+    other = Backtest(origins, truth, point, np.repeat(point[..., None], len(levels), axis=-1))
+    found, naive = measure(own, yardstick), measure(other, yardstick)
+    return {
+        "smape": found["smape"],
+        "mase": found["mase"],
+        "naive2_smape": naive["smape"],
+        "naive2_mase": naive["mase"],
+        "owa": metrics.owa(found["smape"], found["mase"], naive["smape"], naive["mase"]),
+    }
+
+
+def nyc(data: Path) -> dict[str, Any]:
+    """Rain in the next 24 hours, and the temperature 24 hours ahead, at three airports."""
+    frame = pl.read_csv(data / "nycflights13-weather" / "weather.csv", null_values=["NA"])
+    frame = frame.sort("origin", "time_hour").unique(["origin", "time_hour"], keep="first")
+    frame = frame.sort("origin", "time_hour").with_columns(
+        pl.col("time_hour").str.to_datetime("%Y-%m-%dT%H:%M:%SZ").alias("hour_of")
+    )
+    wet = frame.rolling("hour_of", period="24h", group_by="origin").agg(
+        pl.col("precip").max().alias("rain_24h")
+    )
+    frame = frame.join(wet, on=["origin", "hour_of"])
+    kept_columns = ["origin", "hour_of", "rain_24h", "temp", "dewp", "humid", "wind_speed"]
+    frame = frame.select(*kept_columns, "pressure", "visib", "precip")
+    model = run("nyc_weather", frame)
+    figures = kept(model)
+    models = {"model": model.metrics, **model.metrics["baselines"]}
+    for measure_name, target in (("brier", "rain_24h>0"), ("mae", "temp")):
+        figures[f"{target}_{measure_name}_24_hours_ahead"] = {
+            name: value["by_horizon"][measure_name][target][23]
+            for name, value in models.items()
+            if target in value["by_horizon"].get(measure_name, {})
+        }
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("parts", nargs="+", choices=["weather", "speed", "ett", "m4", "nyc"])
+    parser.add_argument("--data", type=Path, help="folder of the public data")
+    parser.add_argument("--horizons", default="96,192,336,720", help="of ETTh1")
+    given = parser.parse_args()
+    result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    for part in given.parts:
+        if part == "weather":
+            found = weather()
+        elif part == "speed":
+            found = speed()
+        elif part == "ett":
+            horizons = [int(horizon) for horizon in given.horizons.split(",")]
+            found = {**result.get("ett", {}), **ett(given.data, horizons)}
+        else:
+            found = m4(given.data) if part == "m4" else nyc(given.data)
+        load = round(os.getloadavg()[0], 1)
+        result[part] = {**found, "machine": {**machine.facts(), "load_average": load}}
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        print(part, "written", flush=True)
+
+
+if __name__ == "__main__":
+    main()
