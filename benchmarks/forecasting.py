@@ -3,11 +3,11 @@
     python benchmarks/forecasting.py weather speed
     python benchmarks/forecasting.py ett m4 nyc --data FOLDER [--horizons 96,192]
 
-FOLDER has `ett/ETTh1.csv` (https://github.com/zhouhaoyi/ETDataset), `m4-hourly/Hourly-train.csv` and
-`-test.csv` (https://github.com/Mcompetitions/M4-methods), `nycflights13-weather/weather.csv`
-(https://github.com/tidyverse/nycflights13). The configurations are in `benchmarks/quality/`; each was
-chosen on the valid part. One seed; results of several runs of this script are kept side by side in
-`results/forecasting.json`.
+FOLDER has `ett/ETTh1.csv` (https://github.com/zhouhaoyi/ETDataset), `m4-hourly/Hourly-train.csv`
+and `-test.csv` (https://github.com/Mcompetitions/M4-methods), `nycflights13-weather/weather.csv`
+(https://github.com/tidyverse/nycflights13). The configurations are in `benchmarks/quality/`; each
+was chosen on the valid part. One seed; `results/forecasting.json` keeps the results of several runs
+of this script side by side.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from recurra.training.progress import ConsoleReporter
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "forecasting.json"
+IN_MEMORY = {"data": ["a table in memory"]}  # so that no recipe for embedded data applies
 KEPT = ("test", "valid", "parameters", "seconds", "total_seconds", "training")
 
 
@@ -40,7 +41,7 @@ def run(name: str, table: pl.DataFrame, settings: tuple[str, ...] = ()) -> Forec
     """Train by a configuration of `quality/` on a table in memory."""
     import tempfile
 
-    config = resolve("forecast", HERE / "quality" / f"{name}.yaml", settings, recipe="empty")
+    config = resolve("forecast", HERE / "quality" / f"{name}.yaml", settings, IN_MEMORY)
     with tempfile.TemporaryDirectory() as folder:
         model = train(config, Path(folder), ConsoleReporter(), table=table, keep=False)
     assert model is not None
@@ -92,7 +93,7 @@ def speed() -> dict[str, Any]:
         ("autoregressive", ["cell=lstm", "head=student_t", "scaling=mean"]),
     ):
         name = model.split("_")[0]
-        config = resolve("forecast", None, [*common, *own, f"model={name}"], recipe="empty")
+        config = resolve("forecast", None, [*common, *own, f"model={name}"], IN_MEMORY)
         data = read_dataset(config, table)
         task = build_task(config, data)
         found[model] = _timed(task)
@@ -203,10 +204,15 @@ def _competition(model: Forecaster) -> dict[str, float | None]:
 
 def nyc(data: Path) -> dict[str, Any]:
     """Rain in the next 24 hours, and the temperature 24 hours ahead, at three airports."""
-    frame = pl.read_csv(data / "nycflights13-weather" / "weather.csv", null_values=["NA"])
+    frame = pl.read_csv(
+        data / "nycflights13-weather" / "weather.csv", null_values=["NA"], infer_schema_length=None
+    )
     frame = frame.sort("origin", "time_hour").unique(["origin", "time_hour"], keep="first")
     frame = frame.sort("origin", "time_hour").with_columns(
-        pl.col("time_hour").str.to_datetime("%Y-%m-%dT%H:%M:%SZ").alias("hour_of")
+        pl.col("time_hour")
+        .str.to_datetime("%Y-%m-%dT%H:%M:%SZ")
+        .dt.replace_time_zone("UTC")
+        .alias("hour_of")
     )
     wet = frame.rolling("hour_of", period="24h", group_by="origin").agg(
         pl.col("precip").max().alias("rain_24h")
