@@ -175,3 +175,16 @@ def test_measures_of_a_backtest_leave_constant_series_out_of_mase_and_say_so():
         constant, *(part[series.owner[origins] == 1] for part in (truth, truth, quantiles))
     )
     assert measure(own, yardstick)["mase"] is None
+
+
+def test_autoets_without_its_library_says_what_to_install(monkeypatch):
+    import sys
+
+    from recurra.errors import ConfigError
+    from recurra.jobs.forecast.autoets import autoets_points
+
+    monkeypatch.setitem(sys.modules, "statsforecast", None)
+    monkeypatch.setitem(sys.modules, "statsforecast.models", None)
+    given, _ = history([1.0, 5.0, 3.0, 9.0] * 10)
+    with pytest.raises(ConfigError, match=r"pip install 'recurra\[baselines\]'"):
+        autoets_points(given)

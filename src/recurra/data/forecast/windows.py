@@ -88,7 +88,9 @@ class FlatSeries:
         names = ("values", "codes", "static", "static_codes", "owner", "offsets")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
-    def gather(self, origins: Tensor, window: int, horizon: int) -> Windows:
+    def gather(
+        self, origins: Tensor, window: int, horizon: int, owner: Tensor | None = None
+    ) -> Windows:
         """The windows that end at rows `origins`, and the `horizon` steps after them.
 
         Args:
@@ -96,8 +98,9 @@ class FlatSeries:
             window: steps up to and with the origin; those before a series' first row are zeros,
                 and `inside` is False there.
             horizon: steps after it; those after the last row are zeros and not observed.
+            owner: (batch,) the series of each window, needed where an origin lies past its end.
         """
-        owner = self.owner[origins]
+        owner = self.owner[origins] if owner is None else owner
         steps = torch.arange(1 - window, horizon + 1, device=origins.device)
         rows = origins.unsqueeze(1) + steps
         is_after = rows >= self.offsets[owner + 1].unsqueeze(1)

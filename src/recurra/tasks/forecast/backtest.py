@@ -71,7 +71,7 @@ def memories_at(
         longest = int(needed[order[-1]])
         count = max(1, min(len(order), STEPS // longest))
         own, order = order[-count:], order[:-count]
-        windows = flat.gather(first[own] + longest - 1, longest, 0)
+        windows = flat.gather(first[own] + longest - 1, longest, 0, own)
         memory = model.memories(windows, None if start is None else start[own])
         place = torch.full_like(first, -1)
         place[own] = torch.arange(len(own), device=own.device)
