@@ -46,6 +46,7 @@ def test_gru_has_exactly_three_quarters_of_an_lstm(sizes):
 
 
 @pytest.mark.parametrize("name", ["rnn", "gru", "lstm", "lstm_layer_norm", "mingru", "jordan"])
+@torch.no_grad()
 def test_saved_memory_is_what_a_scan_keeps(name):
     cell = find_cell(name)
     options = options_for(cell, Controls(), all_states=False, needs_gradient=True)

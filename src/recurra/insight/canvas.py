@@ -1,6 +1,5 @@
 """What all pictures share: a caption inside; lines and bars that differ without their colour."""
 
-from collections.abc import Sequence
 from textwrap import fill
 from typing import Any, NamedTuple
 
@@ -118,20 +117,3 @@ def bar_style(index: int) -> dict[str, Any]:
         "edgecolor": "white",
         "lw": 0.8,
     }
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of HTML: the first column to the left, the others to the right.
-
-    Example:
-        >>> table(["cell", "weights"], [["gru", "1,024"]]).count("class=number")
-        2
-    """
-    from html import escape
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        first, *others = (escape(cell) for cell in cells)
-        numbers = "".join(f"<{tag} class=number>{other}</{tag}>" for other in others)
-        return f"<tr><{tag}>{first}</{tag}>{numbers}</tr>"
-
-    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"

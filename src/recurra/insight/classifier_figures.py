@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recurra.insight.figures import BLUE, COLORS, GREY, ORANGE, STYLE, Rows, series
+from recurra.insight.figures import BLUE, COLORS, GREY, ORANGE, Rows, series, stack, title
 
 SHOWN_CLASSES = 40
 
@@ -15,7 +15,7 @@ def learning(rows: Rows, baselines: Mapping[str, float]) -> Any:
         rows: of `log.csv`.
         baselines: valid accuracy of the other models by name, drawn as lines.
     """
-    figure, (top, below) = _canvases(2, 7.2, 5.2, sharex=True)
+    figure, (top, below) = stack(2, 7.2, 5.2, sharex=True)
     epochs, valid = series(rows, "epoch", "valid_accuracy")
     percent = [100 * value for value in valid]
     top.plot(epochs, percent, "o-", color=BLUE, ms=3.5, label="valid")
@@ -23,7 +23,7 @@ def learning(rows: Rows, baselines: Mapping[str, float]) -> Any:
         label = f"{name} on valid: {100 * value:.1f} %"
         top.axhline(100 * value, color=ORANGE, lw=1.2, ls=dashes, label=label)
     top.set(ylabel="accuracy, %")
-    _title(top, "Learning: share of the valid examples that are right")
+    title(top, "Learning: share of the valid examples that are right")
     top.legend(frameon=False, loc="lower right")
     epochs, train = series(rows, "epoch", "train_nats_per_example")
     below.plot(epochs, train, color=GREY, lw=1, label="train, while learning (with dropout)")
@@ -46,7 +46,7 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Any:
     shares = [[100 * counts[i][j] / max(totals[i], 1) for j in shown] for i in shown]
     names = [classes[k] for k in shown]
     size = 2.2 + 0.28 * len(shown)
-    figure, axes = _canvases(1, size + 0.8, size)
+    figure, (axes,) = stack(1, size + 0.8, size)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(
@@ -60,7 +60,7 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Any:
                 axes.text(j, i, f"{share:.0f}", ha="center", va="center", color=color, fontsize=7)
     axes.grid(visible=False)
     figure.colorbar(image, ax=axes, shrink=0.7, label="% of the true class")
-    _title(axes, "Confusion on test, in % of each row")
+    title(axes, "Confusion on test, in % of each row")
     return figure
 
 
@@ -71,7 +71,7 @@ def reliability(bins: Sequence[Mapping[str, float]], error: float) -> Any:
         bins: the fields of `ReliabilityBin`.
         error: the expected calibration error.
     """
-    figure, (top, below) = _canvases(2, 5.2, 5.0, sharex=True, height_ratios=[3, 1])
+    figure, (top, below) = stack(2, 5.2, 5.0, sharex=True, height_ratios=[3, 1])
     full = [b for b in bins if b["count"]]
     width = bins[0]["high"] - bins[0]["low"]
     middles = [b["low"] + width / 2 for b in full]
@@ -81,7 +81,7 @@ def reliability(bins: Sequence[Mapping[str, float]], error: float) -> Any:
     )
     top.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1.2, label="as sure as right")
     top.set(ylabel="share that is right", ylim=(0, 1.02), xlim=(0, 1))
-    _title(top, f"Reliability on test: expected calibration error {100 * error:.1f} %")
+    title(top, f"Reliability on test: expected calibration error {100 * error:.1f} %")
     top.legend(frameon=False, loc="upper left")
     below.bar(middles, [b["count"] for b in full], width * 0.92, color=GREY)
     below.set(xlabel="probability of the answer", ylabel="examples")
@@ -95,10 +95,10 @@ def accuracy_by_model(accuracies: Mapping[str, float], highlight: str) -> Any:
         accuracies: by the model's name.
         highlight: the model that the report is of.
     """
-    figure, axes = _canvases(1, 7.2, 0.8 + 0.42 * len(accuracies))
+    figure, (axes,) = stack(1, 7.2, 0.8 + 0.42 * len(accuracies))
     colors = {name: BLUE if name == highlight else GREY for name in accuracies}
     _bars(axes, accuracies, colors)
-    _title(axes, "Accuracy by model, on the same examples: longer is better")
+    title(axes, "Accuracy by model, on the same examples: longer is better")
     return figure
 
 
@@ -112,10 +112,10 @@ def comparison(
         logs: rows of `log.csv`, of the models that learn step by step.
         flat: valid accuracy of the models that do not, drawn as lines.
     """
-    figure, (bars, curves) = _canvases(2, 7.2, 6.8, height_ratios=[1, 1.2])
+    figure, (bars, curves) = stack(2, 7.2, 6.8, height_ratios=[1, 1.2])
     colors = dict(zip(logs, COLORS, strict=False))
     _bars(bars, accuracies, {name: colors.get(name, GREY) for name in accuracies})
-    _title(bars, "Accuracy after the same number of epochs: longer is better")
+    title(bars, "Accuracy after the same number of epochs: longer is better")
     for name, rows in logs.items():
         epochs, values = series(rows, "epoch", "valid_accuracy")
         percent = [100 * value for value in values]
@@ -123,7 +123,7 @@ def comparison(
     for name, value in flat.items():
         curves.axhline(100 * value, color=GREY, lw=1.2, ls="--", label=name)
     curves.set(xlabel="epochs", ylabel="valid accuracy, %")
-    _title(curves, "Learning: the same examples, in the same order")
+    title(curves, "Learning: the same examples, in the same order")
     curves.legend(loc="lower right", frameon=False)
     return figure
 
@@ -135,20 +135,3 @@ def _bars(axes: Any, accuracies: Mapping[str, float], colors: Mapping[str, str])
     axes.bar_label(drawn, fmt="%.1f", padding=4)
     axes.set(xlabel="test accuracy, %", xlim=(0, max(1.0, *values) * 1.1))
     axes.grid(visible=False)
-
-
-def _canvases(count: int, width: float, height: float, **options: Any) -> tuple[Any, Any]:
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(count, 1, **options)
-        for one in axes if count > 1 else [axes]:
-            one.grid(visible=True, axis="y", lw=0.8)
-            one.set_axisbelow(True)
-    return figure, axes
-
-
-def _title(axes: Any, text: str) -> None:
-    axes.set_title(text, loc="left", fontsize=11, fontweight="bold")

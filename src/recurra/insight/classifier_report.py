@@ -6,7 +6,7 @@ from typing import Any
 
 from recurra.insight import classifier_figures
 from recurra.insight.figures import Rows, gradients
-from recurra.insight.report import facts_table, figure, making_table, page
+from recurra.insight.report import facts_table, figure, making_table, page, table
 
 NAMES = {
     "most_frequent_class": "Most frequent class",
@@ -100,22 +100,19 @@ def comparison_report(figures: Mapping[str, Any], drawn: Any) -> str:
 
 def model_table(models: Mapping[str, Mapping[str, Any]], own: str) -> str:
     """Models side by side."""
-    titles = ("test accuracy", "macro F1", "log loss", "parameters", "seconds")
-    head = "".join(f"<th class=number>{title}</th>" for title in titles)
-    rows = []
-    for name, figures in sorted(models.items(), key=lambda item: -item[1]["test"]["accuracy"]):
-        test = figures["test"]
-        cells = (
-            f"{100 * test['accuracy']:.2f} %",
-            f"{test['macro_f1']:.4f}",
-            f"{test['log_loss']:.4f}",
+    heads = ("model", "test accuracy", "macro F1", "log loss", "parameters", "seconds")
+    rows = [
+        (
+            name,
+            f"{100 * figures['test']['accuracy']:.2f} %",
+            f"{figures['test']['macro_f1']:.4f}",
+            f"{figures['test']['log_loss']:.4f}",
             f"{figures['parameters']:,}",
             f"{figures['seconds']:.1f}",
         )
-        numbers = "".join(f"<td class=number>{cell}</td>" for cell in cells)
-        mark = " class=own" if name == own else ""
-        rows.append(f"<tr{mark}><td>{escape(name)}</td>{numbers}</tr>")
-    return f"<table><tr><th>model</th>{head}</tr>{''.join(rows)}</table>"
+        for name, figures in sorted(models.items(), key=lambda item: -item[1]["test"]["accuracy"])
+    ]
+    return table(heads, rows, own)
 
 
 def _figures(
@@ -153,13 +150,11 @@ def _by_class(metrics: Mapping[str, Any]) -> list[str]:
     if not scores:
         return []
     counts = [sum(row) for row in metrics["confusion"]]
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td class=number>{count}</td>"
-        f"<td class=number>{score:.3f}</td></tr>"
+    rows = [
+        (name, f"{count:,}", f"{score:.3f}")
         for (name, score), count in zip(scores.items(), counts, strict=True)
-    )
-    head = "<tr><th>class</th><th class=number>test examples</th><th class=number>F1</th></tr>"
-    return ["<h2>By class</h2>", f"<table>{head}{rows}</table>"]
+    ]
+    return ["<h2>By class</h2>", table(("class", "test examples", "F1"), rows)]
 
 
 def _samples(samples: Sequence[Mapping[str, Any]]) -> list[str]:

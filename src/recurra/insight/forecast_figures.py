@@ -9,11 +9,10 @@ from recurra.insight.figures import (
     GREY,
     ORANGE,
     RED,
-    STYLE,
     Rows,
-    _canvas,
-    _title,
     series,
+    stack,
+    title,
 )
 
 
@@ -25,12 +24,7 @@ def forecasts(examples: Sequence[Mapping[str, Any]], target: str, has_intervals:
         target: its name.
         has_intervals: draw them.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 2.1 * len(examples) + 0.4), layout="constrained")
-        rows = figure.subplots(len(examples), 1, squeeze=False)[:, 0]
+    figure, rows = stack(len(examples), 7.2, 2.1 * len(examples) + 0.4)
     for axes, example in zip(rows, examples, strict=True):
         _one_forecast(axes, example["targets"][target], has_intervals)
         name = f"{example['series']}, " if example["series"] else ""
@@ -53,7 +47,7 @@ def errors_by_horizon(models: Mapping[str, Sequence[float]], own: str, measure: 
         own: the model that the report is of.
         measure: its name, with the unit.
     """
-    figure, axes = _canvas(7.2, 3.2)
+    figure, (axes,) = stack(1, 7.2, 3.2)
     styles = {"best possible (known)": (RED, "--")}
     others = iter((GREY, ORANGE, "#3b8f5a", "#7a5ca8", "#a0692f"))
     for name, values in models.items():
@@ -62,7 +56,7 @@ def errors_by_horizon(models: Mapping[str, Sequence[float]], own: str, measure: 
         width = 2.0 if name == own else 1.3
         axes.plot(steps, values, color=color, ls=dashes, lw=width, label=name)
     axes.set(xlabel="steps ahead", ylabel=measure, ylim=(0, None))
-    _title(axes, "Error by horizon: lower is better")
+    title(axes, "Error by horizon: lower is better")
     axes.legend(frameon=False, fontsize=8)
     return figure
 
@@ -75,7 +69,7 @@ def calibration_plot(rows: Sequence[Mapping[str, float]], target: str, is_yesno:
         target: its name.
         is_yesno: the rows are of probabilities, not of quantiles.
     """
-    figure, axes = _canvas(4.6, 4.2)
+    figure, (axes,) = stack(1, 4.6, 4.2)
     x, y = ("probability", "frequency") if is_yesno else ("level", "share")
     axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--", label="honest")
     axes.plot(*series(rows, x, y), "o-", color=BLUE, ms=4, label="this model")
@@ -88,14 +82,14 @@ def calibration_plot(rows: Sequence[Mapping[str, float]], target: str, is_yesno:
     else:
         axes.set(xlabel="level of the quantile", ylabel="share of values below it")
     axes.set(xlim=(0, 1), ylim=(0, 1))
-    _title(axes, f"Calibration of {target}")
+    title(axes, f"Calibration of {target}")
     axes.legend(frameon=False, loc="upper left")
     return figure
 
 
 def score_curve(rows: Rows) -> Any:
     """Training loss and the valid score over the epochs."""
-    figure, axes = _canvas(7.2, 2.8)
+    figure, (axes,) = stack(1, 7.2, 2.8)
     axes.plot(*series(rows, "epoch", "train_loss"), color=GREY, lw=1, label="loss on train")
     epochs, score = series(rows, "epoch", "valid_score")
     axes.plot(epochs, score, "o-", color=BLUE, ms=3.5, label="score on valid")
@@ -103,7 +97,7 @@ def score_curve(rows: Rows) -> Any:
         best = min(range(len(score)), key=score.__getitem__)
         axes.plot(epochs[best], score[best], "o", ms=9, mfc="none", mec=BLUE, label="kept weights")
     axes.set(xlabel="epochs", ylabel="loss, score")
-    _title(axes, "Learning: lower is better, and the circle is the model that was kept")
+    title(axes, "Learning: lower is better, and the circle is the model that was kept")
     axes.legend(frameon=False)
     return figure
 
@@ -114,12 +108,7 @@ def window_comparison(figures: Mapping[str, Any]) -> Any:
     Args:
         figures: the content of `comparison.json`.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 7.2), layout="constrained")
-        rows = figure.subplots(3, 1, sharex=True)
+    figure, rows = stack(3, 7.2, 7.2, sharex=True)
     names = list(dict.fromkeys(entry["name"] for entry in figures["models"].values()))
     parts = (
         (
@@ -130,14 +119,14 @@ def window_comparison(figures: Mapping[str, Any]) -> Any:
         ("score", "error on test", "Error: lower is better"),
         ("seconds", "seconds of training", "Time: as many windows for each"),
     )
-    for axes, (key, label, title) in zip(rows, parts, strict=True):
+    for axes, (key, label, heading) in zip(rows, parts, strict=True):
         for name, color in zip(names, COLORS, strict=False):
             own = [entry for entry in figures["models"].values() if entry["name"] == name]
             windows = [entry["window"] for entry in own]
             axes.plot(windows, [entry[key] for entry in own], "o-", ms=4, color=color, label=name)
         axes.set(ylabel=label)
         axes.grid(visible=True, axis="y", lw=0.8)
-        _title(axes, title)
+        title(axes, heading)
     for name, value in figures["baselines"].items():
         if name == "climatology":
             rows[1].axhline(value, color=GREY, lw=1.1, ls="--", label=name)

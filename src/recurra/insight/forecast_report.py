@@ -11,7 +11,7 @@ from recurra.insight.forecast_figures import (
     forecasts,
     score_curve,
 )
-from recurra.insight.report import facts_table, figure, making_table, page
+from recurra.insight.report import facts_table, figure, making_table, page, table
 
 BEST = "best possible (known)"
 MOST_TARGETS = 3  # that have columns and figures of their own
@@ -57,24 +57,21 @@ def comparison_report(figures: Mapping[str, Any], drawn: Any) -> str:
         figures: the content of `comparison.json`.
         drawn: the figure of the comparison.
     """
-    head = _row("th", ["model", "window", "parameters", "error on test", "seconds"])
+    heads = ("model", "window", "parameters", "error on test", "seconds")
     rows = [
-        _row(
-            "td",
-            [
-                entry["description"],
-                str(entry["window"]),
-                f"{entry['parameters']:,}",
-                f"{entry['score']:.4f}",
-                f"{entry['seconds']:.1f}",
-            ],
+        (
+            entry["description"],
+            str(entry["window"]),
+            f"{entry['parameters']:,}",
+            f"{entry['score']:.4f}",
+            f"{entry['seconds']:.1f}",
         )
         for entry in figures["models"].values()
     ]
     parts = [
         "<h1>Dense against recurrent, as the window grows</h1>",
         '<p class="lead">The same windows, equally often; forecasts from the same origins.</p>',
-        f"<table>{head}{''.join(rows)}</table>",
+        table(heads, rows),
         figure(drawn, "The error is the mean of the Brier score and MASE, as far as they apply."),
         "<h2>The data</h2>",
         facts_table(figures["data"]),
@@ -173,12 +170,9 @@ def _share(own: float, other: float) -> str:
 
 def _model_table(metrics: Mapping[str, Any]) -> str:
     columns = headline_columns(metrics)
-    head = _row("th", ["model", *(title for title, _ in columns)])
-    rows = []
-    for name, figures in _models(metrics).items():
-        mark = " class=own" if name == metrics["description"] else ""
-        rows.append(_row("td", [name, *headline_rows(figures, columns)], mark))
-    return f"<table>{head}{''.join(rows)}</table>"
+    heads = ["model", *(title for title, _ in columns)]
+    rows = [[name, *headline_rows(figures, columns)] for name, figures in _models(metrics).items()]
+    return table(heads, rows, metrics["description"])
 
 
 def _notes(metrics: Mapping[str, Any]) -> list[str]:
@@ -253,16 +247,9 @@ def _learning(metrics: Mapping[str, Any], log: Rows) -> list[str]:
 def _all_measures(metrics: Mapping[str, Any]) -> str:
     targets = metrics["test"]["by_target"]
     names = list(dict.fromkeys(name for own in targets.values() for name in own))
-    head = _row("th", ["", *targets])
     rows = []
     for name in names:
         values = [own.get(name) for own in targets.values()]
         cells = ["" if value is None else f"{value:.5g}" for value in values]
-        rows.append(_row("td", [name.replace("_", " "), *cells]))
-    return f"<table>{head}{''.join(rows)}</table>"
-
-
-def _row(tag: str, cells: Sequence[str], mark: str = "") -> str:
-    first, *rest = (escape(cell) for cell in cells)
-    numbers = "".join(f"<{tag} class=number>{cell}</{tag}>" for cell in rest)
-    return f"<tr{mark}><{tag}>{first}</{tag}>{numbers}</tr>"
+        rows.append([name.replace("_", " "), *cells])
+    return table(["", *targets], rows)

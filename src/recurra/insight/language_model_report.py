@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from recurra.insight.figures import (
-    Rows,
-    gradients,
+from recurra.insight.figures import Rows, gradients
+from recurra.insight.language_model_figures import (
     learning_curves,
     perplexity_by_model,
     seen_and_unseen,
 )
-from recurra.insight.report import facts_table, figure, making_table, page
+from recurra.insight.report import facts_table, figure, making_table, page, table
 
 
 def language_model_report(metrics: Mapping[str, Any], log: Rows, config: str) -> str:
@@ -95,23 +94,18 @@ def _interpolation(metrics: Mapping[str, Any]) -> str:
 
 def model_table(models: Mapping[str, Mapping[str, Any]], own: str) -> str:
     """Models side by side."""
-    head = (
-        "<tr><th>model</th><th class=number>test perplexity</th><th class=number>bits per byte</th>"
-        "<th class=number>parameters</th><th class=number>seconds</th></tr>"
-    )
-    rows = []
-    for name, figures in sorted(models.items(), key=lambda item: item[1]["test"]["perplexity"]):
-        test = figures["test"]
-        cells = (
-            f"{test['perplexity']:.2f}",
-            f"{test['bits_per_byte']:.4f}",
+    heads = ("model", "test perplexity", "bits per byte", "parameters", "seconds")
+    rows = [
+        (
+            name,
+            f"{figures['test']['perplexity']:.2f}",
+            f"{figures['test']['bits_per_byte']:.4f}",
             f"{figures['parameters']:,}",
             f"{figures['seconds']:.1f}",
         )
-        numbers = "".join(f"<td class=number>{cell}</td>" for cell in cells)
-        mark = " class=own" if name == own else ""
-        rows.append(f"<tr{mark}><td>{escape(name)}</td>{numbers}</tr>")
-    return f"<table>{head}{''.join(rows)}</table>"
+        for name, figures in sorted(models.items(), key=lambda item: item[1]["test"]["perplexity"])
+    ]
+    return table(heads, rows, own)
 
 
 def _overlap(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -155,23 +149,23 @@ def _figures(
 
 
 def _sparsity(metrics: Mapping[str, Any]) -> list[str]:
-    tables = [metrics, *metrics["baselines"].values()]
-    sparsity = max((table.get("sparsity", []) for table in tables), key=len)
+    models = [metrics, *metrics["baselines"].values()]
+    sparsity = max((model.get("sparsity", []) for model in models), key=len)
     if not sparsity:
         return []
     unseen = {int(row["order"]): row["unseen_share"] for row in sparsity}
     own = metrics["parameters"]
-    head = "<tr><th class=number>n</th><th class=number>n-grams stored</th><th class=number>" + (
-        "bytes</th><th class=number>never seen in training</th>"
-        "<th class=number>predicted at this depth</th></tr>"
-    )
-    rows = "".join(
-        f"<tr><td class=number>{row['order']}</td><td class=number>{row['ngrams']:,}</td>"
-        f"<td class=number>{row['bytes']:,}</td>"
-        f"<td class=number>{row['unseen_share']:.1%}</td>"
-        f"<td class=number>{row['matched_share']:.1%}</td></tr>"
+    heads = ("n", "n-grams stored", "bytes", "never seen in training", "predicted at this depth")
+    rows = [
+        (
+            str(row["order"]),
+            f"{row['ngrams']:,}",
+            f"{row['bytes']:,}",
+            f"{row['unseen_share']:.1%}",
+            f"{row['matched_share']:.1%}",
+        )
         for row in sparsity
-    )
+    ]
     note = (
         "A table of n-grams grows with the text and still misses most of what comes, so that most "
         "words are predicted from fewer words before them than the model's order allows; "
@@ -180,7 +174,7 @@ def _sparsity(metrics: Mapping[str, Any]) -> list[str]:
     return [
         "<h2>Sparsity and storage of n-grams</h2>",
         figure(seen_and_unseen(unseen), note),
-        f"<table>{head}{rows}</table>",
+        table(heads, rows),
     ]
 
 

@@ -1,7 +1,7 @@
 """The parts that every `report.html` is made of: one page that needs nothing beside it."""
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -20,6 +20,28 @@ tr.own td { font-weight: 600; color: #2f6db5; }
 pre { background: #f5f6f8; padding: .7rem 1rem; overflow-x: auto; font-size: .85rem; }
 blockquote { margin: .4rem 0; padding-left: .8rem; border-left: 3px solid #d5d9df; }
 """
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], own: str = "") -> str:
+    """A table: the first column to the left, the others, numbers, to the right.
+
+    Args:
+        heads: names of the columns.
+        rows: cells.
+        own: the row that begins with this is marked: the model that the page is of.
+
+    Example:
+        >>> table(["cell", "weights"], [["gru", "1,024"]]).count("class=number")
+        2
+    """
+
+    def line(cells: Sequence[str], tag: str, mark: str = "") -> str:
+        first, *others = (escape(cell) for cell in cells)
+        numbers = "".join(f"<{tag} class=number>{other}</{tag}>" for other in others)
+        return f"<tr{mark}><{tag}>{first}</{tag}>{numbers}</tr>"
+
+    lines = (line(row, "td", " class=own" if own and row[0] == own else "") for row in rows)
+    return f"<table>{line(heads, 'th')}{''.join(lines)}</table>"
 
 
 def facts_table(facts: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recurra.insight.figures import BLUE, COLORS, GREY, ORANGE, STYLE, Rows, series
+from recurra.insight.figures import BLUE, COLORS, GREY, ORANGE, Rows, series, stack, title
 
 
 def tagging_curves(rows: Rows, metric: str, baselines: Mapping[str, float]) -> Any:
@@ -14,10 +14,10 @@ def tagging_curves(rows: Rows, metric: str, baselines: Mapping[str, float]) -> A
         metric: its name, in 0..1.
         baselines: the metric of other models on valid by name, drawn as lines.
     """
-    figure, (losses, values) = _canvas(7.2, 4.6, 2, sharex=True)
+    figure, (losses, values) = stack(2, 7.2, 4.6, sharex=True)
     losses.plot(*series(rows, "epoch", "train_nats_per_token"), color=GREY, lw=1)
     losses.set(yscale="log", ylabel="nats per word")
-    _title(losses, "Learning: the loss on train (with dropout), lower is better")
+    title(losses, "Learning: the loss on train (with dropout), lower is better")
     epochs, valid = series(rows, "epoch", f"valid_{metric}")
     percent = [100 * value for value in valid]
     values.plot(epochs, percent, color=BLUE, marker="o", ms=3.5, label="valid")
@@ -28,7 +28,7 @@ def tagging_curves(rows: Rows, metric: str, baselines: Mapping[str, float]) -> A
         label = f"{name}: {100 * value:.1f}"
         values.axhline(100 * value, color=ORANGE, lw=1.2, ls="--", label=label)
     values.set(xlabel="epochs", ylabel=f"valid {metric.replace('_', ' ')}, %")
-    _title(values, "The circle is the model that was kept: higher is better")
+    title(values, "The circle is the model that was kept: higher is better")
     values.legend(loc="lower right", frameon=False)
     return figure
 
@@ -41,7 +41,7 @@ def confusion(tags: Sequence[str], counts: Sequence[Sequence[int]]) -> Any:
         counts: by gold and by predicted tag.
     """
     size = 2.2 + 0.34 * len(tags)
-    figure, axes = _canvas(size + 0.8, size, 1)
+    figure, (axes,) = stack(1, size + 0.8, size)
     shares = [[100 * n / max(sum(row), 1) for n in row] for row in counts]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     places = range(len(tags))
@@ -54,7 +54,7 @@ def confusion(tags: Sequence[str], counts: Sequence[Sequence[int]]) -> Any:
             if share >= 0.5:
                 color = "white" if share > 60 else "#22262b"
                 axes.text(j, i, f"{share:.0f}", ha="center", va="center", color=color, fontsize=7)
-    _title(axes, "Confusion: % of each gold tag's words")
+    title(axes, "Confusion: % of each gold tag's words")
     return figure
 
 
@@ -66,7 +66,7 @@ def taggers(models: Mapping[str, Mapping[str, Any]], logs: Mapping[str, Rows], m
         logs: rows of `log.csv`, by the same keys, of those that learn step by step.
         metric: its name, in 0..1.
     """
-    figure, (bars, curves) = _canvas(7.2, 3.6 + 0.36 * len(models), 2)
+    figure, (bars, curves) = stack(2, 7.2, 3.6 + 0.36 * len(models))
     keys = sorted(models, key=lambda key: models[key]["test"][metric])
     colors = {key: COLORS[i % len(COLORS)] for i, key in enumerate(logs)}
     values = [100 * models[key]["test"][metric] for key in keys]
@@ -75,30 +75,13 @@ def taggers(models: Mapping[str, Mapping[str, Any]], logs: Mapping[str, Rows], m
     bars.bar_label(drawn, fmt="%.2f", padding=4)
     label = metric.replace("_", " ")
     bars.set(xlabel=f"test {label}, %", xlim=(0, max(1.12 * max(values), 1.0)))
-    _title(bars, f"Test {label} after the same words of training: longer is better")
+    title(bars, f"Test {label} after the same words of training: longer is better")
     for key, rows in logs.items():
         epochs, valid = series(rows, "epoch", f"valid_{metric}")
         points = [100 * value for value in valid]
         curves.plot(epochs, points, "o-", ms=3, color=colors[key], label=key)
     curves.set(xlabel="epochs", ylabel=f"valid {label}, %")
     curves.locator_params(axis="x", integer=True)
-    _title(curves, "Learning: the same text, in the same order")
+    title(curves, "Learning: the same text, in the same order")
     curves.legend(loc="lower right", frameon=False)
     return figure
-
-
-def _canvas(width: float, height: float, rows: int, *, sharex: bool = False) -> tuple[Any, Any]:
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(rows, 1, sharex=sharex)
-        for one in [axes] if rows == 1 else axes:
-            one.grid(visible=True, axis="y", lw=0.8)
-            one.set_axisbelow(True)
-    return figure, axes
-
-
-def _title(axes: Any, text: str) -> None:
-    axes.set_title(text, loc="left", fontsize=11, fontweight="bold")

@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from recurra.insight.figures import Rows, gradients
-from recurra.insight.report import facts_table, figure, making_table, page
+from recurra.insight.report import facts_table, figure, making_table, page, table
 from recurra.insight.tagging_figures import confusion, tagging_curves
 
 
@@ -95,17 +95,7 @@ def model_table(models: Mapping[str, Mapping[str, Any]], own: str) -> str:
         )
         for name, figures in ordered
     ]
-    return _table(("model", *heads, "parameters", "seconds"), rows, own)
-
-
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]], own: str = "") -> str:
-    head = "".join(f"<th class=number>{escape(text)}</th>" for text in heads[1:])
-    lines = []
-    for row in rows:
-        numbers = "".join(f"<td class=number>{cell}</td>" for cell in row[1:])
-        mark = " class=own" if row[0] == own else ""
-        lines.append(f"<tr{mark}><td>{escape(row[0])}</td>{numbers}</tr>")
-    return f"<table><tr><th>{escape(heads[0])}</th>{head}</tr>{''.join(lines)}</table>"
+    return table(("model", *heads, "parameters", "seconds"), rows, own)
 
 
 def _learning(metrics: Mapping[str, Any], log: Rows) -> list[str]:
@@ -134,7 +124,7 @@ def _types(metrics: Mapping[str, Any]) -> list[str]:
         for kind, figures in ordered
     ]
     heads = (what, "precision, %", "recall, %", "F1, %", "in the test text")
-    return [f"<h2>By {what}</h2>", _table(heads, rows)]
+    return [f"<h2>By {what}</h2>", table(heads, rows)]
 
 
 def _confusion(table: Mapping[str, Any]) -> list[str]:

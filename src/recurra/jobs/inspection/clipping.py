@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from recurra.errors import ArgumentError, RunFolderError
-from recurra.insight.canvas import table
 from recurra.insight.clipping_figures import cliff_face, norms, surface
 from recurra.insight.error_surface import Descent, OneUnit, descend, norm_statistics
+from recurra.insight.report import table
 from recurra.jobs import run_folder
 from recurra.jobs.inspection.folder import Inspection, new_folder, write
 from recurra.training.log import read_log

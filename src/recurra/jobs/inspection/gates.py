@@ -12,7 +12,6 @@ from torch import Tensor
 
 from recurra.data.tokenizer import END, Tokenizer
 from recurra.errors import ArgumentError, DataError
-from recurra.insight.canvas import table
 from recurra.insight.gate_figures import following_units, heat_maps, time_scales
 from recurra.insight.gates import (
     Finding,
@@ -21,6 +20,7 @@ from recurra.insight.gates import (
     record_gates,
     text_properties,
 )
+from recurra.insight.report import table
 from recurra.jobs.inspection.folder import Inspection, new_folder, write
 from recurra.jobs.inspection.language_models import load_recurrent
 from recurra.jobs.lm.corpus import read_files

@@ -8,11 +8,12 @@ import torch
 
 from recurra.cells import find_cell
 from recurra.errors import ArgumentError
-from recurra.insight.canvas import Picture, table
+from recurra.insight.canvas import Picture
 from recurra.insight.gradient_figures import bounds, by_state, overview, spectra
 from recurra.insight.gradient_flow import GradientFlow, gradient_flow
 from recurra.insight.probe_training import ProbeNetwork, Schedule, accuracy, train
 from recurra.insight.probes import Recall
+from recurra.insight.report import table
 from recurra.jobs.inspection.folder import Inspection, new_folder, write
 from recurra.jobs.inspection.language_models import load_recurrent, windows
 from recurra.models.language_model import RecurrentLanguageModel

@@ -10,11 +10,11 @@ import torch
 
 from recurra.cells import Cell
 from recurra.errors import ArgumentError
-from recurra.insight.canvas import table
 from recurra.insight.memory_figures import recall_curves
 from recurra.insight.memory_probe import RecallCurve, measure_recall
 from recurra.insight.probe_training import Schedule
 from recurra.insight.probes import Adding, Copying, Probe, Sentence
+from recurra.insight.report import table
 from recurra.jobs.inspection.folder import Inspection, new_folder, write
 from recurra.jobs.inspection.structure import named_cells
 from recurra.training.progress import Reporter

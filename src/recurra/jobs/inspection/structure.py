@@ -8,7 +8,7 @@ from typing import Any
 
 from recurra.cells import find_cell
 from recurra.errors import ArgumentError
-from recurra.insight.canvas import table
+from recurra.insight.report import table
 from recurra.insight.structure import (
     Check,
     Structure,

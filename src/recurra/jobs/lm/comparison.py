@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recurra.insight.figures import comparison
+from recurra.insight.language_model_figures import comparison
 from recurra.insight.language_model_report import comparison_report, model_name
 from recurra.jobs import run_folder
 from recurra.jobs.comparison import write_comparison
