@@ -250,7 +250,6 @@ def main() -> None:
     parser.add_argument("--horizons", default="96,192,336,720", help="of ETTh1")
     parser.add_argument("--steps", type=int, default=200, help="of training that speed measures")
     given = parser.parse_args()
-    result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     for part in given.parts:
         if part == "weather":
             found = weather()
@@ -258,11 +257,13 @@ def main() -> None:
             found = speed(given.steps)
         elif part == "ett":
             horizons = [int(horizon) for horizon in given.horizons.split(",")]
-            found = {**result.get("ett", {}), **ett(given.data, horizons)}
+            found = ett(given.data, horizons)
         else:
             found = m4(given.data) if part == "m4" else nyc(given.data)
         load = round(os.getloadavg()[0], 1)
-        result[part] = {**found, "machine": {**machine.facts(), "load_average": load}}
+        found["machine"] = {**machine.facts(), "load_average": load}
+        result = json.loads(RESULT.read_text()) if RESULT.exists() else {}  # runs may overlap
+        result[part] = {**(result.get(part, {}) if part == "ett" else {}), **found}
         RESULT.parent.mkdir(exist_ok=True)
         RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         print(part, "written", flush=True)
