@@ -49,8 +49,8 @@ def shops(days=DAYS, first=0, names=("north", "south")) -> pl.DataFrame:
     rows = []
     for s, name in enumerate(names):
         for k in range(first, first + days):
-            if k % 17 == 5:
-                continue  # a day that is not in the table
+            if k % 17 == 5 or k < 9 * s:
+                continue  # a day that is not in the table, or before a shop opened
             weekday = k % 7
             rows.append(
                 {
