@@ -1,0 +1,457 @@
+"""Recurrent encoder and decoder of any cell, with every classic extension as an option.
+
+    m_1 … m_S = encoder(E_s[x_1] … E_s[x_S])                    last states → decoder's first states
+    h_t = decoder([E_t[y_{t-1}]; m_last if source_at_every_step; r_{t-1} if input_feeding], h_{t-1})
+    r_t = tanh(W_r [context_t; h_t]) with attention, else h_t          p(y_t) = softmax(V r_t + b)
+
+Sources: Cho et al. 2014 (the encoder's last state at every step); Sutskever et al. 2014 (own
+weights, several layers, reversed source); Bahdanau et al. 2015 (bidirectional encoder, attention);
+Luong et al. 2015 (dot and general scores, input feeding); Press & Wolf 2017 (tied embeddings);
+Szegedy et al. 2016 (label smoothing); Bengio et al. 2015 (scheduled sampling).
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recurra.cells import CELLS, Cell, find_cell
+from recurra.errors import ArgumentError
+from recurra.layers import State
+from recurra.models.attention import SCORES, Attention, coverage_loss
+from recurra.models.recurrent_stack import RecurrentStack, backwards, drop
+from recurra.models.softmax import IGNORED, FullSoftmax
+
+TIES = ("none", "target", "all")
+PREDICTED_ROWS = 2048  # rows whose log-probabilities of all words exist at once
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a decoder knows of source sentences; rows may be chosen and repeated.
+
+    Attributes:
+        values: (batch, places, size), the encoder's outputs in the order of the source.
+        keys: what attention compares with; `None` without attention.
+        mask: bool (batch, places), True at real places.
+        last: (batch, size), the encoder's last output(s).
+        state: what the decoder starts from.
+    """
+
+    values: Tensor
+    keys: Tensor | None
+    mask: Tensor
+    last: Tensor
+    state: State
+
+    def select(self, rows: Tensor) -> "Memory":
+        """The rows `rows` (int64), in that order; they may repeat."""
+        return Memory(
+            self.values[rows],
+            None if self.keys is None else self.keys[rows],
+            self.mask[rows],
+            self.last[rows],
+            self.state.select(rows),
+        )
+
+
+@dataclass(frozen=True)
+class DecoderState:
+    """Where a decoder stands in its sentences.
+
+    Attributes:
+        layers: the recurrent layers' state.
+        fed: (batch, size), the last r_t; `None` without input feeding.
+        coverage: (batch, places); `None` without coverage.
+    """
+
+    layers: State
+    fed: Tensor | None = None
+    coverage: Tensor | None = None
+
+    def select(self, rows: Tensor) -> "DecoderState":
+        """The rows `rows` (int64), in that order; rows may repeat, as beam search needs."""
+        fed, coverage = (None if t is None else t[rows] for t in (self.fed, self.coverage))
+        return DecoderState(self.layers.select(rows), fed, coverage)
+
+
+class RecurrentTranslator(nn.Module):
+    """p(translation | sentence), word by word.
+
+    Args:
+        source_vocabulary: tokens of the source; id 1 ends a sentence.
+        target_vocabulary: tokens of the target; id 1 ends a sentence, and stands before its start.
+        cell: a cell or the name of a shipped one.
+        embedding_size: size of a token's vector.
+        hidden_size: units of each layer and direction.
+        num_layers: of encoder and of decoder.
+        separate_weights: encoder and decoder have weights of their own. False: one shared
+            recurrence reads and writes, in both directions if there are two; what only the decoder
+            reads is zero while it encodes.
+        source_at_every_step: the decoder reads the encoder's last state with every word.
+        bidirectional: the encoder reads from both ends; a linear map makes the decoder's first
+            state of the two last ones.
+        reverse_source: the encoder reads the source from its end.
+        attention: "none", "dot", "general" or "additive".
+        input_feeding: the decoder reads its last r_t with the next word. It can then not run over
+            the whole target in one call, but step by step; see docs/translation.md for the cost.
+        coverage: attention knows where it looked before.
+        coverage_loss: weight of Σ min(attention, coverage) per token in the loss.
+        tie_embeddings: "target": the softmax's weights are the target embedding; "all": and the
+            source's, for one joint vocabulary; "none".
+        label_smoothing: share of the target's probability spread over all words, in training.
+        dropout: share of r_t dropped before the softmax; like all that drops, in training only.
+        input_dropout: the same for embedded words.
+        hidden_dropout: the same between recurrent layers.
+        variational: these three draw one mask for all steps of a sentence, not one a step.
+        recurrent_dropout: share of h dropped before the recurrent product, one mask for all steps.
+        weight_dropout: share of the recurrent weights dropped.
+        zoneout: probability that a unit keeps its old state.
+        residual: add a layer's input to its output where their sizes are equal.
+        init: what recurrent weights start as, and
+        forget_bias: the bias of gate f; see `recurra.Recurrent`.
+        backend: of the recurrent layers.
+
+    Words are int64 (time, batch). The target's `inputs` begin with the end token (1), `targets` end
+    with it, `IGNORED` (-100) past it.
+
+    Raises:
+        ArgumentError: a size under 1, a probability out of 0..1, options that exclude each other.
+
+    Example:
+        >>> model = RecurrentTranslator(10, 12, embedding_size=4, hidden_size=5, attention="dot")
+        >>> memory = model.encode(torch.tensor([[4, 2], [1, 1]]), torch.tensor([2, 2]))
+        >>> features, weights, state = model.decode(torch.ones(3, 2).long(), memory)
+        >>> features.shape, weights.shape
+        (torch.Size([3, 2, 5]), torch.Size([2, 3, 2]))
+    """
+
+    def __init__(
+        self,
+        source_vocabulary: int,
+        target_vocabulary: int,
+        *,
+        cell: str | Cell = "lstm",
+        embedding_size: int = 256,
+        hidden_size: int = 256,
+        num_layers: int = 1,
+        separate_weights: bool = True,
+        source_at_every_step: bool = False,
+        bidirectional: bool = False,
+        reverse_source: bool = False,
+        attention: str = "none",
+        input_feeding: bool = False,
+        coverage: bool = False,
+        coverage_loss: float = 0.0,
+        tie_embeddings: str = "none",
+        label_smoothing: float = 0.0,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        hidden_dropout: float = 0.0,
+        variational: bool = True,
+        recurrent_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        residual: bool = False,
+        init: str | None = None,
+        forget_bias: float | None = None,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        arguments = dict(locals())
+        self._options = {k: v for k, v in arguments.items() if k not in ("self", "__class__")}
+        _check(self._options)
+        self.cell = find_cell(cell) if isinstance(cell, str) else cell
+        self.hidden_size, self.embedding_size = hidden_size, embedding_size
+        self.separate_weights, self.bidirectional = separate_weights, bidirectional
+        self.source_at_every_step, self.reverse_source = source_at_every_step, reverse_source
+        self.input_feeding, self.coverage_loss = input_feeding, coverage_loss
+        self.label_smoothing, self.variational = label_smoothing, variational
+        self.dropout, self.input_dropout = dropout, input_dropout
+        self.memory_size = (2 if bidirectional else 1) * hidden_size
+        self.readout_size = hidden_size if tie_embeddings == "none" else embedding_size
+        self.target_embedding = _embedding(target_vocabulary, embedding_size)
+        self.source_embedding = None
+        if tie_embeddings != "all":
+            self.source_embedding = _embedding(source_vocabulary, embedding_size)
+        decoder_inputs = embedding_size + source_at_every_step * self.memory_size
+        decoder_inputs += input_feeding * self.readout_size
+        options: dict[str, Any] = {
+            "hidden_dropout": hidden_dropout,
+            "variational": variational,
+            "residual": residual,
+            "recurrent_dropout": recurrent_dropout,
+            "weight_dropout": weight_dropout,
+            "zoneout": zoneout,
+            "init": init,
+            "forget_bias": forget_bias,
+            "backend": backend,
+        }
+        sizes = hidden_size, num_layers
+        self.decoder = RecurrentStack(self.cell, decoder_inputs, *sizes, **options)
+        self.encoder = None
+        if separate_weights:
+            options["bidirectional"] = bidirectional
+            self.encoder = RecurrentStack(self.cell, embedding_size, *sizes, **options)
+        self.bridges = nn.ModuleList()
+        if bidirectional:
+            count = num_layers * len(self.cell.states)
+            self.bridges.extend(nn.Linear(2 * hidden_size, hidden_size) for _ in range(count))
+        self.attention = None
+        self.readout: nn.Linear | None = None
+        if attention != "none":
+            self.attention = Attention(attention, hidden_size, self.memory_size, coverage=coverage)
+            self.readout = nn.Linear(self.memory_size + hidden_size, self.readout_size)
+        elif self.readout_size != hidden_size:
+            self.readout = nn.Linear(hidden_size, self.readout_size)
+        tied = None if tie_embeddings == "none" else self.target_embedding
+        self.softmax = FullSoftmax(self.readout_size, target_vocabulary, tied)
+
+    def options(self) -> dict[str, Any]:
+        """The constructor's arguments, JSON-able; `RecurrentTranslator(**options)` is anew.
+
+        Raises:
+            ArgumentError: the cell is a user's own, which no name in a file can bring back.
+        """
+        if CELLS.get(self.cell.name) is not self.cell:
+            raise ArgumentError(
+                f"cell {self.cell.name!r} is not one of recurra's, so options() cannot describe "
+                "it; keep the constructor's arguments and the weights instead"
+            )
+        return {**self._options, "cell": self.cell.name}
+
+    def encode(self, source: Tensor, lengths: Tensor) -> Memory:
+        """Read source sentences.
+
+        Args:
+            source: (places, batch), int64; what stands past a length is never read.
+            lengths: (batch,), int64, at least 1.
+        """
+        embedding = self.source_embedding or self.target_embedding
+        x = self._drop(embedding(source), self.input_dropout)
+        x = backwards(x, lengths) if self.reverse_source else x
+        y, state = self._read(x, lengths)
+        y = backwards(y, lengths) if self.reverse_source else y
+        places = torch.arange(len(source), device=source.device)
+        values = y.transpose(0, 1)
+        keys = None if self.attention is None else self.attention.keys(values)
+        last = torch.cat([tensors[0] for tensors in state[-1]], -1)
+        return Memory(values, keys, places < lengths.unsqueeze(1), last, self._bridge(state))
+
+    def _read(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, list[list[tuple[Tensor, ...]]]]:
+        """Outputs (places, batch, size), and for each layer the last states of each direction."""
+        directions = 2 if self.bidirectional else 1
+        if self.encoder is not None:
+            y, state = self.encoder(x, lengths=lengths)
+            found = list(state.layers)
+            return y, [found[k : k + directions] for k in range(0, len(found), directions)]
+        missing = self.decoder.input_size - x.shape[-1]
+        x = nn.functional.pad(x, (0, missing))
+        runs = [self.decoder(x, lengths=lengths)]
+        if self.bidirectional:
+            y, state = self.decoder(backwards(x, lengths), lengths=lengths)
+            runs.append((backwards(y, lengths), state))
+        states = [list(layers) for layers in zip(*(s.layers for _, s in runs), strict=True)]
+        return torch.cat([y for y, _ in runs], -1), states
+
+    def _bridge(self, states: list[list[tuple[Tensor, ...]]]) -> State:
+        """The decoder's first state, of the encoder's last ones."""
+        if not self.bidirectional:
+            return State(tuple(directions[0] for directions in states))
+        bridges = iter(self.bridges)
+        return State(
+            tuple(
+                tuple(next(bridges)(torch.cat(both, -1)) for both in zip(*directions, strict=True))
+                for directions in states
+            )
+        )
+
+    def start(self, memory: Memory) -> DecoderState:
+        """The state before a translation's first word."""
+        fed = coverage = None
+        batch, places = memory.mask.shape
+        if self.input_feeding:
+            fed = memory.values.new_zeros(batch, self.readout_size)
+        if self.attention is not None and self.attention.coverage_weight is not None:
+            coverage = memory.values.new_zeros(batch, places)
+        return DecoderState(memory.state, fed, coverage)
+
+    def decode(
+        self, inputs: Tensor, memory: Memory, state: DecoderState | None = None
+    ) -> tuple[Tensor, Tensor | None, DecoderState]:
+        """What the softmax reads, for given previous words.
+
+        Args:
+            inputs: (time, batch), int64, the word before each step.
+            memory: what `encode` gave.
+            state: what the last call returned; `None` starts.
+
+        Returns:
+            `(features, weights, state)`: (time, batch, readout_size); attention (batch, time,
+            places) or `None`; the state after the last step.
+        """
+        state = self.start(memory) if state is None else state
+        x = self._drop(self.target_embedding(inputs), self.input_dropout)
+        if self.source_at_every_step:
+            x = torch.cat([x, memory.last.expand(len(x), -1, -1)], -1)
+        if not self.input_feeding:
+            h, layers = self.decoder(x, state.layers)
+            return self._look(h, memory, replace(state, layers=layers))
+        features, weights = [], []
+        for x_t in x.unbind(0):
+            assert state.fed is not None
+            x_t = torch.cat([x_t, state.fed], -1).unsqueeze(0)
+            h, layers = self.decoder(x_t, state.layers)
+            r, a, state = self._look(h, memory, replace(state, layers=layers))
+            state = replace(state, fed=r.squeeze(0))
+            features.append(r)
+            weights.append(a)
+        return torch.cat(features), torch.cat([a for a in weights if a is not None], 1), state
+
+    def _look(
+        self, h: Tensor, memory: Memory, state: DecoderState
+    ) -> tuple[Tensor, Tensor | None, DecoderState]:
+        if self.attention is None or memory.keys is None:
+            return (h if self.readout is None else self.readout(h)), None, state
+        assert self.readout is not None
+        queries = h.transpose(0, 1)
+        context, weights, covered = self.attention(
+            queries, memory.keys, memory.values, memory.mask, state.coverage
+        )
+        r = self.readout(torch.cat([context, queries], -1)).tanh().transpose(0, 1)
+        return r, weights, replace(state, coverage=covered)
+
+    def loss(
+        self,
+        source: Tensor,
+        lengths: Tensor,
+        inputs: Tensor,
+        targets: Tensor,
+        *,
+        sampled: float = 0.0,
+    ) -> tuple[Tensor, Tensor]:
+        """The training loss of a batch of pairs.
+
+        Args:
+            source: (places, batch), and
+            lengths: (batch,); see `encode`.
+            inputs: (time, batch), the word before each target.
+            targets: (time, batch), `IGNORED` past each end.
+            sampled: share of previous words that are the model's own guess, not the reference
+                (scheduled sampling). The guesses come from a first pass over the reference, all at
+                once, as Mihaylova & Martins 2019 do, so that the layers still run in one call.
+
+        Returns:
+            `(loss, nats)`: the scalar to differentiate, smoothing and coverage included; the mean
+            cross-entropy alone, detached, in nats per token.
+        """
+        memory = self.encode(source, lengths)
+        if sampled:
+            inputs = self._with_guesses(inputs, memory, sampled)
+        features, weights, _ = self.decode(inputs, memory)
+        rows = self._drop(features, self.dropout).flatten(0, 1)
+        flat = targets.flatten()
+        nats = self.softmax.loss(rows, flat)
+        loss = nats
+        if self.training and self.label_smoothing:
+            loss = loss + self.label_smoothing * self._smoothing(rows, flat)
+        if self.coverage_loss and weights is not None:
+            counted = (targets != IGNORED).to(weights.dtype).t()
+            repeated = coverage_loss(weights, counted)
+            loss = loss + self.coverage_loss * repeated / counted.sum().clamp_min(1)
+        return loss, nats.detach()
+
+    def _smoothing(self, rows: Tensor, targets: Tensor) -> Tensor:
+        """What label smoothing adds, over ε: the mean logit's cross-entropy less the target's.
+
+        Cross-entropy against (1-ε)·one-hot + ε/V is the target's cross-entropy + ε·(target's logit
+        - mean logit): the logits of all words need not exist for it.
+        """
+        counted = targets != IGNORED
+        indices = targets.clamp_min(0)
+        weight, bias = self.softmax.weight, self.softmax.bias
+        direction = weight[indices] - weight.mean(0)
+        difference = (rows * direction).sum(-1) + bias[indices] - bias.mean()
+        return (difference * counted).sum() / counted.sum().clamp_min(1)
+
+    @torch.no_grad()
+    def _with_guesses(self, inputs: Tensor, memory: Memory, share: float) -> Tensor:
+        features, _, _ = self.decode(inputs, memory)
+        rows = features[:-1].flatten(0, 1)
+        parts = rows.split(PREDICTED_ROWS) if len(rows) else ()
+        guesses = [self.softmax.log_probabilities(part).argmax(-1) for part in parts]
+        if not guesses:
+            return inputs
+        guessed = torch.cat(guesses).view_as(inputs[1:])
+        is_guess = torch.rand(guessed.shape, device=guessed.device) < share
+        return torch.cat([inputs[:1], torch.where(is_guess, guessed, inputs[1:])])
+
+    @torch.no_grad()
+    def log_probabilities(
+        self, source: Tensor, lengths: Tensor, inputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """log p of each target word, (time, batch), in nats, 0 where ignored; and the attention."""
+        features, weights, _ = self.decode(inputs, self.encode(source, lengths))
+        log_p = self.softmax.target_log_probabilities(features.flatten(0, 1), targets.flatten())
+        return log_p.view(targets.shape), weights
+
+    @torch.no_grad()
+    def next_log_probabilities(
+        self, words: Tensor, memory: Memory, state: DecoderState
+    ) -> tuple[Tensor, Tensor | None, DecoderState]:
+        """log p of every word after `words` (batch,), one step.
+
+        Returns:
+            `(log_p, weights, state)`: (batch, vocabulary); (batch, places) or `None`; the state to
+            pass on.
+        """
+        features, weights, state = self.decode(words.unsqueeze(0), memory, state)
+        weights = None if weights is None else weights.squeeze(1)
+        return self.softmax.log_probabilities(features.squeeze(0)), weights, state
+
+    def _drop(self, x: Tensor, p: float) -> Tensor:
+        return drop(x, p, self.training, variational=self.variational)
+
+
+def _embedding(words: int, size: int) -> nn.Embedding:
+    embedding = nn.Embedding(words, size)
+    nn.init.uniform_(embedding.weight, -0.1, 0.1)
+    return embedding
+
+
+def _check(options: dict[str, Any]) -> None:
+    for name, value in options.items():
+        is_size = name.endswith(("_size", "_vocabulary")) or name == "num_layers"
+        if is_size and value < 1:
+            raise ArgumentError(f"{name}={value} must be at least 1")
+        is_share = name.endswith("dropout") or name in ("label_smoothing", "zoneout")
+        if is_share and not 0 <= value <= 1:
+            raise ArgumentError(f"{name}={value} is no probability; it must be in 0..1")
+    if options["attention"] not in ("none", *SCORES):
+        known = ", ".join(("none", *SCORES))
+        raise ArgumentError(f"attention {options['attention']!r} is unknown; use one of {known}")
+    if options["tie_embeddings"] not in TIES:
+        raise ArgumentError(
+            f"tie_embeddings={options['tie_embeddings']!r}; use one of {', '.join(TIES)}"
+        )
+    sizes = options["source_vocabulary"], options["target_vocabulary"]
+    if options["tie_embeddings"] == "all" and sizes[0] != sizes[1]:
+        raise ArgumentError(
+            f"tie_embeddings='all' needs one joint vocabulary, got {sizes[0]} and {sizes[1]} words"
+        )
+    needing = [name for name in ("input_feeding", "coverage") if options[name]]
+    needing += ["coverage_loss"] if options["coverage_loss"] else []
+    if needing and options["attention"] == "none":
+        raise ArgumentError(f"{needing[0]} needs attention: dot, general or additive")
+    stepwise = [n for n in ("recurrent_dropout", "weight_dropout") if options[n]]
+    if options["input_feeding"] and stepwise:
+        raise ArgumentError(
+            f"input_feeding and {stepwise[0]} exclude each other: its one mask for all steps would "
+            "be drawn anew at every step; use dropout and input_dropout"
+        )
+    if options["input_feeding"] and options["hidden_dropout"] and options["variational"]:
+        raise ArgumentError(
+            "input_feeding and a variational hidden_dropout exclude each other, since layers run "
+            "step by step; set variational=False or hidden_dropout=0"
+        )

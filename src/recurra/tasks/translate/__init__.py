@@ -1,0 +1,1 @@
+"""Translation: batches of pairs, loss, search, metrics."""
