@@ -22,6 +22,7 @@ _HOME = {
     "Recurrent": "recurra.layers",
     "State": "recurra.layers",
     "Tagger": "recurra.jobs.tag.tagger",
+    "Translator": "recurra.jobs.translate.translator",
     "find_cell": "recurra.cells",
     "load": "recurra.jobs.loading",
 }

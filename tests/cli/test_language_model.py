@@ -274,12 +274,6 @@ def test_wrong_options_are_named(tmp_path, text, options, message):
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
-@pytest.mark.parametrize("task", ["translate"])
-def test_tasks_to_come_are_named_as_such(task):
-    assert f"task '{task}': this version of recurra does not have it yet" in refused("train", task)
-    assert "does not have it yet" in refused("compare", task)
-
-
 def test_an_unknown_task_or_verb_is_refused():
     assert "there is no task 'poetry'" in refused("train", "poetry")
     assert recurra("sing").exit_code == 2

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from recurra.cli._options import AsJson, Run
+from recurra.cli._options import AsJson, Run, Settings
 
 
 def add_to(app: typer.Typer) -> None:
@@ -30,21 +30,28 @@ def predict(
         ),
     ] = None,
     writes: Annotated[
-        str | None, typer.Option(metavar="FORM", help="tag: table (default), conll or jsonl.")
+        str | None,
+        typer.Option(
+            metavar="FORM",
+            help="tag: table (default), conll or jsonl; translate: text (default), alignment, "
+            "jsonl.",
+        ),
     ] = None,
     encode: Annotated[
         bool, typer.Option("--encode", help="classify: the vector of each input instead.")
     ] = False,
+    settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """What a model says of each input.
 
     A language model: the likeliest next tokens after each beginning of a line. A tagger: the tag of
     each word with its probability. A classifier: the class of each line with its probability, or
-    its vector. A forecaster: what comes after the rows of a CSV file, or after all that it has
-    read.
+    its vector. A translator: each line's translation, for stdin as soon as the line comes; --set
+    beam_size=1 and the like choose the search. A forecaster: what comes after the rows of a CSV
+    file, or after all that it has read.
     """
-    from recurra.cli._lines import read_input
+    from recurra.cli._lines import is_stdin, read_input, stdin_lines
     from recurra.cli._tables import output, table
     from recurra.jobs.job import find_job
     from recurra.jobs.loading import load
@@ -53,9 +60,14 @@ def predict(
     with ConsoleReporter().stage(f"reading {run}"):
         model = load(run)
     job = find_job(model.metrics["task"])
-    inputs = read_input(text or [], file) if job.NEEDS_INPUT or text or file else []
     options = {"count": count, "reads": reads, "writes": writes, "encode": encode or None}
+    options |= {"set": settings}
     given = {name: value for name, value in options.items() if value is not None}
+    if getattr(job, "LINE_BY_LINE", False) and not as_json and is_stdin(text or [], file):
+        for line in stdin_lines():
+            print("\n".join(job.predict(model, [line], given).text), flush=True)
+        return
+    inputs = read_input(text or [], file) if job.NEEDS_INPUT or text or file else []
     answer = job.predict(model, inputs, given)
     if as_json:
         print(json.dumps(answer.records, ensure_ascii=False))

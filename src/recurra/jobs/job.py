@@ -10,8 +10,7 @@ from recurra.errors import ConfigError
 from recurra.jobs.run_config import RunConfig
 from recurra.training.progress import Reporter
 
-TASKS = ("lm", "tag", "classify", "forecast")
-LATER = ("translate",)
+TASKS = ("lm", "tag", "classify", "translate", "forecast")
 
 
 class Model(Protocol):
@@ -98,6 +97,7 @@ class Job(Protocol):
         Config: the configuration of a run.
         CELLS: what `compare` puts side by side.
         NEEDS_INPUT: whether `predict` is for inputs only; a forecaster can go on from what it has.
+        LINE_BY_LINE: whether `predict` answers each line of stdin as it comes; False if missing.
     """
 
     Config: type[RunConfig]
@@ -141,7 +141,7 @@ def find_job(task: str) -> Job:
     """The job of a task.
 
     Raises:
-        ConfigError: no such task, or none yet.
+        ConfigError: no such task.
 
     Example:
         >>> find_job("lm").Config().task
@@ -149,7 +149,4 @@ def find_job(task: str) -> Job:
     """
     if task in TASKS:
         return cast(Job, import_module(f"recurra.jobs.{task}.job"))
-    has = f"it has {', '.join(TASKS)}"
-    if task in LATER:
-        raise ConfigError(f"task {task!r}: this version of recurra does not have it yet; {has}")
-    raise ConfigError(f"there is no task {task!r}; this version of recurra: {has}")
+    raise ConfigError(f"there is no task {task!r}; recurra has {', '.join(TASKS)}")

@@ -126,7 +126,7 @@ def _not_ended(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The `beam` best continuations that are no end, in their order; -inf where there are fewer."""
     is_end = chosen == END
-    order = is_end.to(torch.int8).argsort(1, stable=True)[:, :beam]
+    order = is_end.to(torch.int8).argsort(dim=1, stable=True)[:, :beam]
     sums = best.masked_fill(is_end, NEVER).gather(1, order)
     parents, chosen = parents.gather(1, order), chosen.gather(1, order)
     missing = beam - sums.shape[1]

@@ -1,0 +1,1 @@
+"""Translation from files to a model in use."""
