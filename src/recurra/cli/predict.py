@@ -60,8 +60,10 @@ def predict(
     with ConsoleReporter().stage(f"reading {run}"):
         model = load(run)
     job = find_job(model.metrics["task"])
-    options = {"count": count, "reads": reads, "writes": writes, "encode": encode or None}
-    options |= {"set": settings}
+    options = {
+        **{"count": count, "reads": reads, "writes": writes, "encode": encode or None},
+        **{"set": settings},
+    }
     given = {name: value for name, value in options.items() if value is not None}
     if getattr(job, "LINE_BY_LINE", False) and not as_json and is_stdin(text or [], file):
         for line in stdin_lines():

@@ -62,7 +62,7 @@ def load(train: int = 12_000, held_out: int = 1_000, seed: int = 1) -> ParallelS
         "languages": ", ".join(LANGUAGES),
         "babel": babel.__version__,
     }
-    return ParallelSplits(*parts, notes=notes)
+    return ParallelSplits(parts[0], parts[1], parts[2], notes)
 
 
 def write(day: date, source: random.Random) -> str:
@@ -76,7 +76,7 @@ def write(day: date, source: random.Random) -> str:
 
     language, form = source.choice(LANGUAGES), source.choice(FORMATS + SKELETONS)
     if form in FORMATS:
-        text = format_date(day, form, locale=language)  # type: ignore[arg-type]
+        text = format_date(day, form, locale=language)
     else:
         text = format_skeleton(form, day, locale=language)
     text = " ".join(unicodedata.normalize("NFC", text).split())

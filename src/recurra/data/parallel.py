@@ -127,15 +127,15 @@ def split_parallel(
     Raises:
         DataError: too few lines.
     """
-    parts = [
+    sources, targets = (
         split_lines(lines, valid=valid, test=test, where=text.where)
         for lines in (text.source, text.target)
-    ]
-    train, chosen, reported = (
-        ParallelText(*(getattr(part, name) for part in parts), where=f"{text.where} ({name})")
-        for name in ("train", "valid", "test")
     )
-    return train, chosen, reported
+    return (
+        ParallelText(sources.train, targets.train, f"{text.where} (train)"),
+        ParallelText(sources.valid, targets.valid, f"{text.where} (valid)"),
+        ParallelText(sources.test, targets.test, f"{text.where} (test)"),
+    )
 
 
 def _read_table(path: Path, source: str, target: str) -> Iterator[tuple[str, str]]:

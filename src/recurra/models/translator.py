@@ -10,7 +10,7 @@ Luong et al. 2015 (dot and general scores, input feeding); Press & Wolf 2017 (ti
 Szegedy et al. 2016 (label smoothing); Bengio et al. 2015 (scheduled sampling).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,60 +20,12 @@ from recurra.cells import CELLS, Cell, find_cell
 from recurra.errors import ArgumentError
 from recurra.layers import State
 from recurra.models.attention import SCORES, Attention, coverage_loss
+from recurra.models.memory import DecoderState, Memory
 from recurra.models.recurrent_stack import RecurrentStack, backwards, drop
 from recurra.models.softmax import IGNORED, FullSoftmax
 
 TIES = ("none", "target", "all")
 PREDICTED_ROWS = 2048  # rows whose log-probabilities of all words exist at once
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What a decoder knows of source sentences; rows may be chosen and repeated.
-
-    Attributes:
-        values: (batch, places, size), the encoder's outputs in the order of the source.
-        keys: what attention compares with; `None` without attention.
-        mask: bool (batch, places), True at real places.
-        last: (batch, size), the encoder's last output(s).
-        state: what the decoder starts from.
-    """
-
-    values: Tensor
-    keys: Tensor | None
-    mask: Tensor
-    last: Tensor
-    state: State
-
-    def select(self, rows: Tensor) -> "Memory":
-        """The rows `rows` (int64), in that order; they may repeat."""
-        return Memory(
-            self.values[rows],
-            None if self.keys is None else self.keys[rows],
-            self.mask[rows],
-            self.last[rows],
-            self.state.select(rows),
-        )
-
-
-@dataclass(frozen=True)
-class DecoderState:
-    """Where a decoder stands in its sentences.
-
-    Attributes:
-        layers: the recurrent layers' state.
-        fed: (batch, size), the last r_t; `None` without input feeding.
-        coverage: (batch, places); `None` without coverage.
-    """
-
-    layers: State
-    fed: Tensor | None = None
-    coverage: Tensor | None = None
-
-    def select(self, rows: Tensor) -> "DecoderState":
-        """The rows `rows` (int64), in that order; rows may repeat, as beam search needs."""
-        fed, coverage = (None if t is None else t[rows] for t in (self.fed, self.coverage))
-        return DecoderState(self.layers.select(rows), fed, coverage)
 
 
 class RecurrentTranslator(nn.Module):
@@ -379,8 +331,10 @@ class RecurrentTranslator(nn.Module):
     def _with_guesses(self, inputs: Tensor, memory: Memory, share: float) -> Tensor:
         features, _, _ = self.decode(inputs, memory)
         rows = features[:-1].flatten(0, 1)
-        parts = rows.split(PREDICTED_ROWS) if len(rows) else ()
-        guesses = [self.softmax.log_probabilities(part).argmax(-1) for part in parts]
+        guesses = [
+            self.softmax.log_probabilities(rows[start : start + PREDICTED_ROWS]).argmax(-1)
+            for start in range(0, len(rows), PREDICTED_ROWS)
+        ]
         if not guesses:
             return inputs
         guessed = torch.cat(guesses).view_as(inputs[1:])

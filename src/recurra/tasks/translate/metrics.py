@@ -78,7 +78,8 @@ def corpus_metrics(
         >>> signatures["bleu"].split("|version")[0]
         'nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp'
     """
-    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
 
     figures, signatures = {"bleu": 0.0, "chrf": 0.0, "exact_match": 0.0}, {}
     for name, metric in (("bleu", BLEU()), ("chrf", CHRF())):
@@ -93,7 +94,7 @@ def corpus_metrics(
 
 def sentence_chrf(hypotheses: Sequence[str], references: Sequence[str]) -> list[float]:
     """chrF of each sentence, 0..100: which translations are the best and the worst."""
-    from sacrebleu.metrics import CHRF
+    from sacrebleu.metrics.chrf import CHRF
 
     metric = CHRF()
     return [
