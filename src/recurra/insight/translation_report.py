@@ -30,7 +30,7 @@ def translation_report(
         f"<h1>{escape(name)}</h1>",
         f'<p class="lead">{escape(verdict(metrics))}</p>',
         table(("model", *HEADS), [(key, *_cells(value)) for key, value in models.items()]),
-        *_learning(metrics, log, config),
+        *_learning(metrics, log),
         *_samples(metrics["samples"]),
         *_maps(maps),
         "<h2>What was measured</h2>",
@@ -94,16 +94,14 @@ def _signatures(figures: Mapping[str, Any]) -> dict[str, str]:
     return {f"{name} signature": text for name, text in figures["signatures"].items()}
 
 
-def _learning(metrics: Mapping[str, Any], log: Rows, config: str) -> list[str]:
+def _learning(metrics: Mapping[str, Any], log: Rows) -> list[str]:
     if not log:
         return []
-    lines = [line.strip() for line in config.split("\n")]
-    chosen = [line.partition(": ")[2] for line in lines if line.startswith("choose_by: ")]
     clipped = metrics["training"]["clipped_share"]
     caption = f"The gradient was clipped on {clipped:.0%} of the steps."
     return [
         "<h2>Learning</h2>",
-        figure(translation_curves(log, chosen[0] if chosen else "bleu"), "Loss and quality."),
+        figure(translation_curves(log, metrics["chosen_by"]), "Loss and quality."),
         figure(gradients(log, metrics["training"]["gradient_clip"]), caption),
     ]
 

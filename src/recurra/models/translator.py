@@ -66,7 +66,9 @@ class RecurrentTranslator(nn.Module):
         backend: of the recurrent layers.
 
     Words are int64 (time, batch). The target's `inputs` begin with the end token (1), `targets` end
-    with it, `IGNORED` (-100) past it.
+    with it, `IGNORED` (-100) past it. Embeddings start as standard normal numbers, not in ±0.1 as
+    our language models' do: attention must tell words apart to begin to learn. Tied to the softmax
+    they start in ±0.1.
 
     Raises:
         ArgumentError: a size under 1, a probability out of 0..1, options that exclude each other.
@@ -123,10 +125,11 @@ class RecurrentTranslator(nn.Module):
         self.dropout, self.input_dropout = dropout, input_dropout
         self.memory_size = (2 if bidirectional else 1) * hidden_size
         self.readout_size = hidden_size if tie_embeddings == "none" else embedding_size
-        self.target_embedding = _embedding(target_vocabulary, embedding_size)
+        is_tied = tie_embeddings != "none"
+        self.target_embedding = _embedding(target_vocabulary, embedding_size, is_tied)
         self.source_embedding = None
         if tie_embeddings != "all":
-            self.source_embedding = _embedding(source_vocabulary, embedding_size)
+            self.source_embedding = _embedding(source_vocabulary, embedding_size, False)
         decoder_inputs = embedding_size + source_at_every_step * self.memory_size
         decoder_inputs += input_feeding * self.readout_size
         options: dict[str, Any] = {
@@ -368,9 +371,11 @@ class RecurrentTranslator(nn.Module):
         return drop(x, p, self.training, variational=self.variational)
 
 
-def _embedding(words: int, size: int) -> nn.Embedding:
+def _embedding(words: int, size: int, is_tied: bool) -> nn.Embedding:
+    """Standard normal numbers; uniform in ±0.1 if they are the softmax's weights as well."""
     embedding = nn.Embedding(words, size)
-    nn.init.uniform_(embedding.weight, -0.1, 0.1)
+    if is_tied:
+        nn.init.uniform_(embedding.weight, -0.1, 0.1)
     return embedding
 
 

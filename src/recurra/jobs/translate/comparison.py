@@ -33,7 +33,7 @@ EXTENSIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "two_layers": ("a second layer", {"num_layers": 2}),
     "bidirectional": ("both directions", {"bidirectional": True}),
     "reverse_source": ("the source reversed", {"reverse_source": True}),
-    "attention": ("attention", {"attention": "general"}),
+    "attention": ("attention", {"attention": "dot"}),
 }
 
 

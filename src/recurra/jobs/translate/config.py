@@ -48,12 +48,13 @@ class BatchOptions(Options):
 
     Attributes:
         batch_tokens: padded tokens of a batch's longer side at most.
-        choose_by: metric on valid: bleu, chrf, exact_match or nats_per_token (the loss).
+        choose_by: metric on valid: bleu, chrf, exact_match or nats_per_token (the loss); none means
+            bleu, or chrf where most references have fewer than four words, whose BLEU is 0.
         checked_pairs: pairs of valid that are translated, greedily, at each check.
     """
 
     batch_tokens: Positive = 2000
-    choose_by: Literal["bleu", "chrf", "exact_match", "nats_per_token"] = "bleu"
+    choose_by: Literal["bleu", "chrf", "exact_match", "nats_per_token"] | None = None
     checked_pairs: Positive = 1000
 
 
@@ -85,7 +86,7 @@ class NetworkOptions(Options):
     source_at_every_step: bool = False
     bidirectional: bool = True
     reverse_source: bool = False
-    attention: Literal["none", "dot", "general", "additive"] = "general"
+    attention: Literal["none", "dot", "general", "additive"] = "dot"
     input_feeding: bool = False
     coverage: bool = False
     tie_embeddings: Literal["none", "target", "all"] = "none"
@@ -200,7 +201,7 @@ class TranslatorConfig(RunConfig):
 
         Example:
             >>> TranslatorConfig().description()
-            'BiLSTM encoder, LSTM decoder, general attention, 1 layer of 256'
+            'BiLSTM encoder, LSTM decoder, dot attention, 1 layer of 256'
         """
         network = self.network
         layers = "1 layer" if network.num_layers == 1 else f"{network.num_layers} layers"

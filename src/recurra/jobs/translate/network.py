@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from recurra.data.parallel import ParallelText
 from recurra.errors import ConfigError
 from recurra.jobs.training import fit_network
 from recurra.jobs.translate.config import TranslatorConfig
@@ -54,7 +55,20 @@ def train_translator(
         sampling_epochs=config.regularisation.sampling_epochs,
         max_length=config.decoding.max_length,
         ratio=corpus.ratio,
-        **config.batches.model_dump(),
+        batch_tokens=config.batches.batch_tokens,
+        choose_by=config.batches.choose_by or fitting_metric(splits.valid),
+        checked_pairs=config.batches.checked_pairs,
     )
     outcome = fit_network(task, config, folder, reporter, config.description())
     return None if outcome is None else (task, outcome)
+
+
+def fitting_metric(valid: ParallelText) -> str:
+    """ "bleu", or "chrf" where most references have fewer than four words: their BLEU is 0.
+
+    Example:
+        >>> fitting_metric(ParallelText(["a", "b"], ["one two", "three"]))
+        'chrf'
+    """
+    short = sum(len(line.split()) < 4 for line in valid.target)
+    return "chrf" if 2 * short > len(valid) else "bleu"

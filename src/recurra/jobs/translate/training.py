@@ -84,6 +84,7 @@ def train(
         "greedy_test": greedy_figures,
         "baselines": {"copy_of_the_source": _copied(corpus.splits)},
         "signatures": test.signatures,
+        "chosen_by": task.primary_metric,
         "parameters": sum(p.numel() for p in network.parameters()),
         "seconds": round(outcome.seconds, 3),
         "tokens_per_s": round(outcome.units_per_s, 1),

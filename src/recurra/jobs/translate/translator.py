@@ -52,7 +52,7 @@ class Translator:
         >>> sizes = {"hidden_size": 16, "embedding_size": 16, "dropout": 0.0}
         >>> options = {"tokenizer": "word", "learning_rate": 0.02, "batch_tokens": 90, **sizes}
         >>> translator = recurra.Translator.train(
-        ...     ParallelSplits(train, pairs, pairs), max_epochs=6, **options
+        ...     ParallelSplits(train, pairs, pairs), max_epochs=8, **options
         ... )
         >>> translator.predict(["zwei drei", "", "eins zwei"])
         ['two three', '', 'one two']
