@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from recurra.insight.canvas import table
 from recurra.insight.figures import Rows, gradients
-from recurra.insight.report import facts_table, figure, making_table, page
+from recurra.insight.report import facts_table, figure, making_table, page, table
 from recurra.insight.translation_figures import attention_map, translation_curves
 
 HEADS = ("BLEU", "chrF", "exact match, %", "parameters", "seconds")
