@@ -49,10 +49,10 @@ class Translator:
         >>> lines = [f"{a} {b}" for a in words for b in words]
         >>> pairs = ParallelText(lines, [" ".join(words[w] for w in s.split()) for s in lines])
         >>> train = ParallelText(pairs.source * 20, pairs.target * 20)
-        >>> sizes = {"hidden_size": 16, "embedding_size": 16, "dropout": 0.0}
+        >>> sizes = {"hidden_size": 24, "embedding_size": 16, "dropout": 0.0, "warmup_steps": 5}
         >>> options = {"tokenizer": "word", "learning_rate": 0.02, "batch_tokens": 90, **sizes}
         >>> translator = recurra.Translator.train(
-        ...     ParallelSplits(train, pairs, pairs), max_epochs=8, **options
+        ...     ParallelSplits(train, pairs, pairs), max_epochs=20, **options
         ... )
         >>> translator.predict(["zwei drei", "", "eins zwei"])
         ['two three', '', 'one two']
