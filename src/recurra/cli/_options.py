@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-Task = Annotated[str, typer.Argument(metavar="TASK", help="lm, tag, classify or forecast.")]
+Task = Annotated[
+    str, typer.Argument(metavar="TASK", help="lm, tag, classify, translate or forecast.")
+]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")]
 Data = Annotated[
     list[str] | None,

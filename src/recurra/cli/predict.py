@@ -65,7 +65,7 @@ def predict(
         **{"set": settings},
     }
     given = {name: value for name, value in options.items() if value is not None}
-    if getattr(job, "LINE_BY_LINE", False) and not as_json and is_stdin(text or [], file):
+    if job.LINE_BY_LINE and not as_json and is_stdin(text or [], file):
         for line in stdin_lines():
             print("\n".join(job.predict(model, [line], given).text), flush=True)
         return

@@ -97,12 +97,13 @@ class Job(Protocol):
         Config: the configuration of a run.
         CELLS: what `compare` puts side by side.
         NEEDS_INPUT: whether `predict` is for inputs only; a forecaster can go on from what it has.
-        LINE_BY_LINE: whether `predict` answers each line of stdin as it comes; False if missing.
+        LINE_BY_LINE: whether `predict` answers each line of stdin as it comes.
     """
 
     Config: type[RunConfig]
     CELLS: tuple[str, ...]
     NEEDS_INPUT: bool
+    LINE_BY_LINE: bool
 
     def recipe(self, given: Mapping[str, Any]) -> str:
         """The name of the shipped recipe for the embedded data, from the keys that are set."""

@@ -17,6 +17,7 @@ from recurra.training.progress import Reporter
 Config = ClassifierConfig
 CELLS = ("rnn", "gru", "lstm")
 NEEDS_INPUT = True
+LINE_BY_LINE = False
 SHOWN = 3
 
 

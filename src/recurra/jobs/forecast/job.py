@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Config = ForecastConfig
 CELLS = ("rnn", "gru", "lstm")
 NEEDS_INPUT = False  # without new rows, the forecast goes on from the saved state
+LINE_BY_LINE = False
 MOST_SHOWN = 60  # rows of a forecast, for people
 
 

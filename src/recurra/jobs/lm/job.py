@@ -15,6 +15,7 @@ from recurra.training.progress import Reporter
 Config = LanguageModelConfig
 CELLS = ("rnn", "irnn", "gru", "lstm")
 NEEDS_INPUT = True
+LINE_BY_LINE = False
 
 
 def recipe(given: Mapping[str, Any]) -> str:

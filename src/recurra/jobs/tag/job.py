@@ -17,6 +17,7 @@ from recurra.training.progress import Reporter
 Config = TaggerConfig
 CELLS = ("rnn", "gru", "lstm")
 NEEDS_INPUT = True
+LINE_BY_LINE = False
 WRITES = ("table", "conll", "jsonl")
 
 
