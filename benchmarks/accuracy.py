@@ -39,7 +39,7 @@ def worst(errors: list[Error]) -> dict[str, object]:
 
 
 def main() -> None:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     rows = []
     for name, cell in CELLS.items():
         for time, batch, inputs, hidden in SHAPES:
