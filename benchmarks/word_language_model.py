@@ -29,7 +29,7 @@ from recurra.data.lanes import Lanes
 from recurra.data.text import read_lines
 from recurra.data.tokenizer import Tokenizer
 from recurra.models.language_model import RecurrentLanguageModel
-from recurra.tasks.lm.mode import evaluation_mode
+from recurra.tasks.mode import evaluation_mode
 
 UNITS, LAYERS, DROPOUT = 200, 2, 0.2
 BATCH, STEPS, VALID_BATCH = 20, 35, 10

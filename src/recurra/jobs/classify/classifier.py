@@ -21,7 +21,7 @@ from recurra.jobs.training import Paths, as_list, train_in_python
 from recurra.models.classifier import RecurrentClassifier
 from recurra.tasks.classify.encoding import encode, encode_inputs
 from recurra.tasks.classify.prediction import evaluate, log_probabilities, vectors
-from recurra.tasks.lm.mode import evaluation_mode
+from recurra.tasks.mode import evaluation_mode
 from recurra.training.files import read_about, write_atomically, write_tensors
 from recurra.training.progress import Reporter
 from recurra.training.weights import load_weights, unshared

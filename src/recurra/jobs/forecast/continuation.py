@@ -21,7 +21,7 @@ from recurra.data.forecast.windows import FlatSeries, encode_series
 from recurra.errors import DataError, RunFolderError
 from recurra.models.forecast.inputs import Forecast
 from recurra.tasks.forecast.backtest import forecast_at, memories_at
-from recurra.tasks.lm.mode import evaluation_mode
+from recurra.tasks.mode import evaluation_mode
 from recurra.training.files import read_about, write_tensors
 
 Ints = NDArray[np.int64]

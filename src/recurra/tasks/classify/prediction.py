@@ -9,7 +9,7 @@ from recurra.data.ragged import Ragged, by_length
 from recurra.errors import DataError
 from recurra.tasks.classify.encoding import EncodedExamples
 from recurra.tasks.classify.metrics import measure, measure_multi_label
-from recurra.tasks.lm.mode import evaluation_mode
+from recurra.tasks.mode import evaluation_mode
 
 BATCH_ROWS = 256
 BATCH_STEPS = 1 << 15

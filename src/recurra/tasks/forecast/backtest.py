@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recurra.data.forecast.windows import FlatSeries
 from recurra.models.forecast.inputs import Forecast
-from recurra.tasks.lm.mode import evaluation_mode
+from recurra.tasks.mode import evaluation_mode
 
 CHUNK = 2048  # forecasts computed at once
 STEPS = 400_000  # steps of series read at once

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import DataError
-from recurra.tasks.lm.mode import evaluation_mode
+from recurra.tasks.mode import evaluation_mode
 
 LANES = 16
 STEPS = 64

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import ArgumentError
 from recurra.models.softmax import IGNORED
-from recurra.tasks.lm.mode import evaluation_mode
+from recurra.tasks.mode import evaluation_mode
 
 
 def stream(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recurra.data.tokenizer import Tokenizer
 from recurra.models.softmax import IGNORED
-from recurra.tasks.lm.mode import evaluation_mode
+from recurra.tasks.mode import evaluation_mode
 
 # Padded tokens of a batch of lines: enough to keep the products large.
 BATCH_TOKENS = 4096

@@ -12,7 +12,7 @@ from recurra.data.length_batches import by_length
 from recurra.data.lexicon import Lexicon
 from recurra.errors import ArgumentError
 from recurra.layers import State
-from recurra.tasks.lm.mode import evaluation_mode
+from recurra.tasks.mode import evaluation_mode
 
 BLOCK = 1 << 16  # words that are encoded at once
 BATCH = 1 << 12  # padded steps that run at once

@@ -10,8 +10,8 @@ from recurra.data.parallel import ParallelText
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import ArgumentError
 from recurra.models.translator import RecurrentTranslator
-from recurra.tasks.lm.mode import evaluation_mode
 from recurra.tasks.lm.scoring import LineScore
+from recurra.tasks.mode import evaluation_mode
 from recurra.tasks.translate.beam import beam_search
 from recurra.tasks.translate.encoding import EncodedPairs, Tokenizers, encode_sources
 from recurra.tasks.translate.search import Decoding, Hypothesis, greedy, sample
