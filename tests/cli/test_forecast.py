@@ -8,10 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
-from typer.testing import CliRunner, Result
+from commands import recurra, refused
 
 import recurra as package
-from recurra.cli.main import app
 from recurra.errors import DataError
 
 DAYS = 120
@@ -29,19 +28,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def recurra(*arguments: object, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
-
-
-def refused(*arguments: object, stdin: str | None = None) -> str:
-    """What a command that must fail says, on one line."""
-    result = recurra(*arguments, stdin=stdin)
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    assert "Traceback" not in result.stderr
-    return " ".join(result.stderr.split())
 
 
 def shops(days=DAYS, first=0, names=("north", "south")) -> pl.DataFrame:

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from commands import recurra, refused
 from toy_text import sentences, write_text
-from typer.testing import CliRunner, Result
 
-from recurra.cli.main import app
 from recurra.models.ngram import arpa
 
 SMALL = [
@@ -27,19 +26,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def recurra(*arguments: object, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
-
-
-def refused(*arguments: object, stdin: str | None = None) -> str:
-    """What a command that must fail says, on one line."""
-    result = recurra(*arguments, stdin=stdin)
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    assert "Traceback" not in result.stderr
-    return " ".join(result.stderr.split())
 
 
 @pytest.fixture(scope="module")

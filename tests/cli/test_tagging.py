@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner, Result
+from commands import recurra, refused
 
 import recurra as package
-from recurra.cli.main import app
 from recurra.data.tagged_text import TaggedText, split_sentences
 
 SENTENCES = [
@@ -30,19 +29,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def recurra(*arguments: object, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
-
-
-def refused(*arguments: object) -> str:
-    """What a command that must fail says, on one line."""
-    result = recurra(*arguments)
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    assert "Traceback" not in result.stderr
-    return " ".join(result.stderr.split())
 
 
 def write_conll(path: Path, repeats: int = 30) -> Path:
