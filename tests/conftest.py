@@ -1,5 +1,7 @@
 """Every test starts from the same random state, on the backend that the command line names."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -15,6 +17,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Models this small gain nothing from a second thread, and lose much on a busy machine.
+
+    For a module, not for the session: what comes after it runs on the threads there are.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True, scope="session")

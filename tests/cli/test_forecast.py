@@ -7,7 +7,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-import torch
 from commands import recurra, refused
 
 import recurra as package
@@ -20,14 +19,6 @@ SMALL = [
     *("--set", "horizon=3", "--set", "window=14", "--set", "hidden_size=8"),
     *("--set", "learning_rate=0.01", "--set", "max_epochs=3", "--set", "season=7"),
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def shops(days=DAYS, first=0, names=("north", "south")) -> pl.DataFrame:

@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from commands import recurra, refused
 from toy_text import sentences, write_text
@@ -17,15 +16,6 @@ SMALL = [
     *("--set", "baselines=[3]", "--set", "warmup_steps=10", "--set", "learning_rate=0.02"),
     *("--set", "dropout=0.1", "--set", "input_dropout=0", "--set", "minimum_count=1"),
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Models this small gain nothing from a second thread, and lose much on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from commands import recurra, refused
 
 import recurra as package
@@ -20,15 +19,6 @@ SMALL = [
     *("--set", "batch_tokens=60", "--set", "warmup_steps=5", "--set", "learning_rate=0.03"),
     *("--set", "dropout=0", "--set", "input_dropout=0"),
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Models this small gain nothing from a second thread, and lose much on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def write_conll(path: Path, repeats: int = 30) -> Path:
