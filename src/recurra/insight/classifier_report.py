@@ -6,7 +6,7 @@ from typing import Any
 
 from recurra.insight import classifier_figures
 from recurra.insight.figures import Rows, gradients
-from recurra.insight.report import facts_table, figure, making_table, page, table
+from recurra.insight.report import comparison_facts, facts_table, figure, making_table, page, table
 
 NAMES = {
     "most_frequent_class": "Most frequent class",
@@ -89,11 +89,7 @@ def comparison_report(figures: Mapping[str, Any], drawn: Any) -> str:
         f'<p class="lead">The same examples, the same {epochs}, the same test.</p>',
         model_table(models, ""),
         figure(drawn, caption),
-        "<h2>The examples</h2>",
-        facts_table(figures["data"]),
-        "<h2>How this was made</h2>",
-        facts_table({"command": figures["command"], "seed": figures["seed"]}),
-        facts_table({"versions": figures["versions"], "machine": figures["machine"]}),
+        *comparison_facts(figures, "examples"),
     ]
     return page("recurra: classifiers compared", parts)
 

@@ -11,7 +11,7 @@ from recurra.insight.forecast_figures import (
     forecasts,
     score_curve,
 )
-from recurra.insight.report import facts_table, figure, making_table, page, table
+from recurra.insight.report import comparison_facts, facts_table, figure, making_table, page, table
 
 BEST = "best possible (known)"
 MOST_TARGETS = 3  # that have columns and figures of their own
@@ -73,11 +73,7 @@ def comparison_report(figures: Mapping[str, Any], drawn: Any) -> str:
         '<p class="lead">The same windows, equally often; forecasts from the same origins.</p>',
         table(heads, rows),
         figure(drawn, "The error is the mean of the Brier score and MASE, as far as they apply."),
-        "<h2>The data</h2>",
-        facts_table(figures["data"]),
-        "<h2>How this was made</h2>",
-        facts_table({"command": figures["command"], "seed": figures["seed"]}),
-        facts_table({"versions": figures["versions"], "machine": figures["machine"]}),
+        *comparison_facts(figures, "data"),
     ]
     return page("recurra: forecasters compared", parts)
 

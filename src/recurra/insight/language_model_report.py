@@ -10,7 +10,7 @@ from recurra.insight.language_model_figures import (
     perplexity_by_model,
     seen_and_unseen,
 )
-from recurra.insight.report import facts_table, figure, making_table, page, table
+from recurra.insight.report import comparison_facts, facts_table, figure, making_table, page, table
 
 
 def language_model_report(metrics: Mapping[str, Any], log: Rows, config: str) -> str:
@@ -59,11 +59,7 @@ def comparison_report(figures: Mapping[str, Any], drawn: Any) -> str:
         f'<p class="lead">The same text, the same {tokens} of training, the same test.</p>',
         model_table(models, ""),
         figure(drawn, caption),
-        "<h2>The text</h2>",
-        facts_table(figures["data"]),
-        "<h2>How this was made</h2>",
-        facts_table({"command": figures["command"], "seed": figures["seed"]}),
-        facts_table({"versions": figures["versions"], "machine": figures["machine"]}),
+        *comparison_facts(figures, "text"),
     ]
     return page("recurra: language models compared", parts)
 

@@ -54,6 +54,22 @@ def facts_table(facts: Mapping[str, Any]) -> str:
     return f"<table>{rows}</table>"
 
 
+def comparison_facts(figures: Mapping[str, Any], what: str) -> list[str]:
+    """The end of a comparison's page: its data, and how it was made.
+
+    Args:
+        figures: the content of `comparison.json`.
+        what: the data in a word: "text".
+    """
+    return [
+        f"<h2>The {what}</h2>",
+        facts_table(figures["data"]),
+        "<h2>How this was made</h2>",
+        facts_table({"command": figures["command"], "seed": figures["seed"]}),
+        facts_table({"versions": figures["versions"], "machine": figures["machine"]}),
+    ]
+
+
 def figure(drawn: Any, caption: str) -> str:
     """A figure inside the page, with what to see in it."""
     data = b64encode(svg(drawn).encode()).decode()

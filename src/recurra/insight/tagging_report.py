@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from recurra.insight.figures import Rows, gradients
-from recurra.insight.report import facts_table, figure, making_table, page, table
+from recurra.insight.report import comparison_facts, facts_table, figure, making_table, page, table
 from recurra.insight.tagging_figures import confusion, tagging_curves
 
 
@@ -55,11 +55,7 @@ def comparison_report(figures: Mapping[str, Any], drawn: Any) -> str:
         f'<p class="lead">The same text, the same {words} of training, the same test.</p>',
         model_table(models, ""),
         figure(drawn, caption),
-        "<h2>The text</h2>",
-        facts_table(figures["data"]),
-        "<h2>How this was made</h2>",
-        facts_table({"command": figures["command"], "seed": figures["seed"]}),
-        facts_table({"versions": figures["versions"], "machine": figures["machine"]}),
+        *comparison_facts(figures, "text"),
     ]
     return page("recurra: taggers compared", parts)
 

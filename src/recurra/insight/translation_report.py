@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from recurra.insight.figures import Rows, gradients
-from recurra.insight.report import facts_table, figure, making_table, page, table
+from recurra.insight.report import comparison_facts, facts_table, figure, making_table, page, table
 from recurra.insight.translation_figures import attention_map, translation_curves
 
 HEADS = ("BLEU", "chrF", "exact match, %", "parameters", "seconds")
@@ -60,11 +60,7 @@ def comparison_report(figures: Mapping[str, Any], drawn: Any) -> str:
         figure(drawn, "One seed each: differences of a point or two may be chance."),
         "<h2>What was measured</h2>",
         facts_table(_signatures(figures)),
-        "<h2>The text</h2>",
-        facts_table(figures["data"]),
-        "<h2>How this was made</h2>",
-        facts_table({"command": figures["command"], "seed": figures["seed"]}),
-        facts_table({"versions": figures["versions"], "machine": figures["machine"]}),
+        *comparison_facts(figures, "text"),
     ]
     return page("recurra: translators compared", parts)
 

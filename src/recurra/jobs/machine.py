@@ -47,15 +47,19 @@ def command_line() -> str:
     return join(["recurra", *sys.argv[1:]]) if is_ours else "Python"
 
 
-def provenance(seed: int) -> dict[str, Any]:
-    """What stands in every `metrics.json` so that its figures can be made again."""
+def origin(seed: int) -> dict[str, Any]:
+    """What stands beside all figures so that they can be made again."""
     return {
-        "peak_memory_bytes": peak_memory_bytes(),
         "seed": seed,
         "command": command_line(),
         "versions": versions(),
         "machine": machine(),
     }
+
+
+def provenance(seed: int) -> dict[str, Any]:
+    """The origin of a run's figures, with the memory that they took: for `metrics.json`."""
+    return {"peak_memory_bytes": peak_memory_bytes(), **origin(seed)}
 
 
 def _processor() -> str:

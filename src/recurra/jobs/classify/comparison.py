@@ -14,7 +14,7 @@ from recurra.jobs.classify.material import read_material
 from recurra.jobs.classify.training import train
 from recurra.jobs.comparison import write_comparison
 from recurra.jobs.configurations import to_yaml
-from recurra.jobs.machine import command_line, machine, versions
+from recurra.jobs.machine import origin
 from recurra.training.files import write_text
 from recurra.training.progress import Reporter
 
@@ -50,10 +50,7 @@ def compare_classifiers(
         "models": entries,
         "epochs": base.training.max_epochs,
         "data": first["data"],
-        "seed": base.seed,
-        "command": command_line(),
-        "versions": versions(),
-        "machine": machine(),
+        **origin(base.seed),
     }
     drawn = _drawn(entries, models)
     write_comparison(folder, figures, comparison_report(figures, drawn), drawn)

@@ -12,7 +12,7 @@ from recurra.jobs.configurations import to_yaml
 from recurra.jobs.forecast.config import ForecastConfig
 from recurra.jobs.forecast.dataset import read_dataset
 from recurra.jobs.forecast.training import train
-from recurra.jobs.machine import command_line, machine, versions
+from recurra.jobs.machine import origin
 from recurra.tasks.forecast.measures import HIGHER_IS_BETTER
 from recurra.training.files import write_text
 from recurra.training.progress import Reporter
@@ -55,10 +55,7 @@ def compare_forecasters(
         "models": entries,
         "baselines": {name: error_of(value["test"]) for name, value in baselines.items()},
         "data": facts,
-        "seed": base.seed,
-        "command": command_line(),
-        "versions": versions(),
-        "machine": machine(),
+        **origin(base.seed),
     }
     drawn = window_comparison(figures)
     write_comparison(folder, figures, comparison_report(figures, drawn), drawn)

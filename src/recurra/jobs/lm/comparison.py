@@ -13,7 +13,7 @@ from recurra.jobs.lm.config import LanguageModelConfig
 from recurra.jobs.lm.corpus import read_corpus
 from recurra.jobs.lm.language_model import LanguageModel
 from recurra.jobs.lm.training import train
-from recurra.jobs.machine import command_line, machine, versions
+from recurra.jobs.machine import origin
 from recurra.training.files import write_text
 from recurra.training.progress import Reporter
 
@@ -69,10 +69,7 @@ def _figures(models: Mapping[str, LanguageModel], base: LanguageModelConfig) -> 
         "models": entries,
         "training_tokens": steps * base.batches.batch_size * base.batches.bptt_steps,
         "data": models["nnlm"].metrics["data"],
-        "seed": base.seed,
-        "command": command_line(),
-        "versions": versions(),
-        "machine": machine(),
+        **origin(base.seed),
     }
 
 

@@ -9,7 +9,7 @@ from recurra.insight.tagging_report import comparison_report
 from recurra.jobs import run_folder
 from recurra.jobs.comparison import write_comparison
 from recurra.jobs.configurations import to_yaml
-from recurra.jobs.machine import command_line, machine, versions
+from recurra.jobs.machine import origin
 from recurra.jobs.tag.config import TaggerConfig
 from recurra.jobs.tag.corpus import read_corpus
 from recurra.jobs.tag.tagger import Tagger
@@ -73,8 +73,5 @@ def _figures(models: Mapping[str, Tagger], base: TaggerConfig, metric: str) -> d
         "models": entries,
         "training_tokens": base.training.max_epochs * first["data"]["train_tokens"],
         "data": first["data"],
-        "seed": base.seed,
-        "command": command_line(),
-        "versions": versions(),
-        "machine": machine(),
+        **origin(base.seed),
     }

@@ -9,7 +9,7 @@ from recurra.insight.translation_report import comparison_report
 from recurra.jobs import run_folder
 from recurra.jobs.comparison import write_comparison
 from recurra.jobs.configurations import to_yaml
-from recurra.jobs.machine import command_line, machine, versions
+from recurra.jobs.machine import origin
 from recurra.jobs.translate.config import TranslatorConfig
 from recurra.jobs.translate.corpus import read_corpus
 from recurra.jobs.translate.training import train
@@ -115,8 +115,6 @@ def _figures(
         "epochs": base.training.max_epochs,
         "signatures": first.metrics["signatures"],
         "data": first.metrics["data"],
-        "seed": base.seed,
-        "command": command_line(),
-        "versions": {**versions(), "sacrebleu": first.metrics["versions"]["sacrebleu"]},
-        "machine": machine(),
+        **origin(base.seed),
+        "versions": first.metrics["versions"],
     }
