@@ -1,14 +1,15 @@
 """A model's weights in a safetensors file: written whole, read without running anything."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from recurra.errors import RunFolderError
-from recurra.training.files import write_tensors
+from recurra.training.files import read_about, write_tensors
 
 
 def save_best(model: nn.Module, path: Path, step: int, value: float) -> None:
@@ -30,6 +31,34 @@ def load_weights(model: nn.Module, path: Path) -> None:
     expected = unshared(model)
     _check_weights(path, expected, tensors)
     model.load_state_dict(tensors, strict=False)
+
+
+def save_network(model: Any, kind: str, path: Path) -> None:
+    """Write the weights, with what rebuilds the model around them: its kind and `options()`."""
+    write_tensors(path, unshared(model), {"kind": kind, "options": model.options()})
+
+
+def load_network(path: Path, models: Mapping[str, Callable[..., nn.Module]]) -> tuple[Any, str]:
+    """Read what `save_network` wrote.
+
+    Args:
+        path: of the weights.
+        models: what makes a model from its options, by kind.
+
+    Returns:
+        The model in evaluation mode, and its kind.
+
+    Raises:
+        RunFolderError: missing, damaged or foreign.
+    """
+    about = read_about(path)
+    try:
+        kind = about["kind"]
+        model = models[kind](**about["options"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(f"{path} describes no model of ours: {error!r}") from error
+    load_weights(model, path)
+    return model.eval(), kind
 
 
 def unshared(model: nn.Module) -> dict[str, Tensor]:

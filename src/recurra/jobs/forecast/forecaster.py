@@ -23,12 +23,13 @@ from recurra.jobs.forecast.dataset import (
     read_dataset,
     yardstick_of,
 )
-from recurra.jobs.forecast.network import load_network, save_network
+from recurra.jobs.forecast.network import MODELS
 from recurra.jobs.training import Paths, as_list, train_in_python
 from recurra.tasks.forecast.backtest import forecast_at
 from recurra.tasks.forecast.measures import Backtest, Yardstick, measure, scales, truth_at
 from recurra.training.files import write_json
 from recurra.training.progress import Reporter
+from recurra.training.weights import load_network, save_network
 
 if TYPE_CHECKING:
     import polars
@@ -203,7 +204,7 @@ class Forecaster:
             schema = Schema.from_dict(values)
         except (KeyError, TypeError, AttributeError) as error:
             raise RunFolderError(f"{folder / SCHEMA} is damaged: {error}") from error
-        network = load_network(folder / run_folder.WEIGHTS)
+        network, _ = load_network(folder / run_folder.WEIGHTS, MODELS)
         layout = encode_series(no_series(schema), schema).layout
         state = Continuation.load(folder / STATE, layout)
         rows = run_folder.read_rows(folder)

@@ -1,6 +1,5 @@
-"""Forecasting networks in a job: built from a configuration, saved and loaded."""
+"""Forecasting networks in a job: built from a configuration."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,6 @@ import torch
 from torch import nn
 
 from recurra.data.forecast.series import target_key
-from recurra.errors import RunFolderError
 from recurra.jobs.forecast.config import ForecastConfig
 from recurra.jobs.forecast.dataset import Dataset
 from recurra.models.forecast.autoregressive import AutoregressiveForecaster
@@ -16,8 +14,6 @@ from recurra.models.forecast.dense import DenseForecaster
 from recurra.models.forecast.direct import DirectForecaster
 from recurra.models.forecast.inputs import InputSizes
 from recurra.models.forecast.segment import SegmentForecaster
-from recurra.training.files import read_about, write_tensors
-from recurra.training.weights import load_weights, unshared
 
 MODELS: dict[str, type[nn.Module]] = {
     "direct": DirectForecaster,
@@ -90,23 +86,3 @@ def default_scaling(model: str, data: Dataset) -> str:
         if kind != "yesno" and between > 0.5 * column[seen].var() > 0:
             return "mean" if model == "autoregressive" else "reversible"
     return "standard"
-
-
-def save_network(model: Any, kind: str, path: Path) -> None:
-    """Write the weights, with what rebuilds the model around them."""
-    write_tensors(path, unshared(model), {"kind": kind, "options": model.options()})
-
-
-def load_network(path: Path) -> Any:
-    """Read what `save_network` wrote.
-
-    Raises:
-        RunFolderError: missing, damaged or foreign.
-    """
-    about = read_about(path)
-    try:
-        model = MODELS[about["kind"]](**about["options"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunFolderError(f"{path} describes no model of ours: {error!r}") from error
-    load_weights(model, path)
-    return model.eval()

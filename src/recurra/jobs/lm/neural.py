@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from recurra.data.tokenizer import Tokenizer
-from recurra.errors import RunFolderError
 from recurra.jobs.lm.config import LanguageModelConfig
 from recurra.models.language_model import RecurrentLanguageModel
 from recurra.models.nnlm import NNLM
@@ -22,8 +21,7 @@ from recurra.tasks.lm.evaluation import (
 )
 from recurra.tasks.lm.generation import next_tokens, stream
 from recurra.tasks.lm.scoring import score
-from recurra.training.files import read_about, write_tensors
-from recurra.training.weights import load_weights, unshared
+from recurra.training.weights import load_network, save_network
 
 # Enough of a valid split to tell learning rates apart by.
 TRIAL_TOKENS = 10_000
@@ -75,8 +73,7 @@ class NeuralPredictor:
 
     def save(self, path: Path) -> None:
         """Write the weights, with what rebuilds the model around them."""
-        about = {"kind": self.kind, "options": self.model.options()}
-        write_tensors(path, unshared(self.model), about)
+        save_network(self.model, self.kind, path)
 
     @classmethod
     def load(
@@ -87,11 +84,5 @@ class NeuralPredictor:
         Raises:
             RunFolderError: missing, damaged or foreign.
         """
-        about = read_about(path)
-        try:
-            kind = about["kind"]
-            model = MODELS[kind](**about["options"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunFolderError(f"{path} describes no model of ours: {error!r}") from error
-        load_weights(model, path)
-        return cls(model.eval(), tokenizer, kind)
+        model, kind = load_network(path, MODELS)
+        return cls(model, tokenizer, kind)
