@@ -7,6 +7,9 @@ import torch
 
 from recurra.layers import Recurrent
 
+# Searched for doctests, a folder's conftest would clash with this one: both are module "conftest".
+collect_ignore_glob = ["*conftest.py"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
