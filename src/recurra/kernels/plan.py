@@ -23,13 +23,13 @@ Where values live (`Place.buffer`); a block is `hidden` (or `output`) numbers of
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from recurra.cells import Cell
 from recurra.kernels.graph import Graph
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """What a kernel is made for, besides the cell."""
 
     zoneout: tuple[bool, ...]

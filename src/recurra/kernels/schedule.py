@@ -74,9 +74,12 @@ class Schedule:
         turns = [(steps + 1) % 2 * self.batch + first, steps % 2 * self.batch + first]
         return torch.cat([self.tables, torch.stack(turns, dim=-1)], dim=-1).contiguous()
 
-    @property
-    def is_ragged(self) -> bool:
-        return self.index is not None
+    @cached_property
+    def last_of_two(self) -> Tensor:
+        """(batch,) int64: `last` in a buffer that holds a state for two steps in turn."""
+        rows = torch.arange(self.batch)
+        steps = self.time if self.lengths is None else self.lengths
+        return steps % 2 * self.batch + rows
 
 
 def make_schedule(

@@ -4,7 +4,6 @@ import ctypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from recurra.kernels.plan import Options, Phase, Plan
 from recurra.kernels.planner import make_plan
 
 _Run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
+Frame = ctypes.Array[ctypes.c_int64]  # the arguments of a pass, in the order of its layout
 
 
 @cache
@@ -42,23 +42,35 @@ class Code:
     run: Callable[[int, int], None]  # (arguments, thread)
     enter_address: int
 
-    def call(self, arguments: Mapping[str, int], groups: int, share: int) -> None:
+    def frame(self, known: Mapping[str, int]) -> Frame:
+        """Room for all arguments, with those that are known; the others are 0."""
+        names, known = self.layout.names, {**system_arguments(), **known}
+        return (ctypes.c_int64 * len(names))(*(known.get(name, 0) for name in names))
+
+    def call(self, frame: Frame, arguments: Mapping[str, int], groups: int, share: int) -> None:
         """Run all groups of rows, each by `share` threads.
 
         With fewer threads at hand than that, because torch was set to less in the meantime, the
         process was forked, or OpenMP is inside another parallel region, the caller's thread runs
         one group after the other; the numbers are the same.
+
+        Args:
+            frame: what does not change from call to call; it is copied.
+            arguments: the rest by name; those that this pass does not use are passed over.
+            groups, share: how many groups, and threads in each.
         """
-        names = self.layout.names
-        values = (ctypes.c_int64 * len(names))(*map(arguments.get, names, repeat(0)))
+        values, places = type(frame).from_buffer_copy(frame), self.layout.places
+        for name, value in arguments.items():
+            place = places.get(name)
+            if place is not None:
+                values[place] = value
         address, threads = ctypes.addressof(values), groups * share
-        values[self.layout.index("share")] = share
-        values[self.layout.index("threads")] = threads
+        values[places["share"]], values[places["threads"]] = share, threads
         if 1 < threads <= thread_limit():
             run_parallel(self.enter_address, address, threads)
-            if not values[self.layout.index("refused")]:
+            if not values[places["refused"]]:
                 return
-        values[self.layout.index("share")] = 1
+        values[places["share"]] = 1
         for group in range(groups):
             self.run(address, group)
 

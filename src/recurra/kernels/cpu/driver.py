@@ -14,6 +14,7 @@ memory; nothing is forked or joined inside the loop.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from llvmlite import ir
 
@@ -45,8 +46,9 @@ class Layout:
 
     names: tuple[str, ...]
 
-    def index(self, name: str) -> int:
-        return self.names.index(name)
+    @cached_property
+    def places(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.names)}
 
 
 def make_layout(plan: Plan, phases: tuple[Phase, ...]) -> Layout:
@@ -112,14 +114,14 @@ def _build_entry(module: ir.Module, run: ir.Function, layout: Layout) -> None:
     builder = ir.IRBuilder(enter.append_basic_block("entry"))
 
     def slot(name: str) -> ir.Value:
-        return builder.gep(arguments, [integer(layout.index(name))], source_etype=I64)
+        return builder.gep(arguments, [integer(layout.places[name])], source_etype=I64)
 
     expected = builder.load(slot("threads"), typ=I64, align=8)
-    given = ask(builder, arguments, layout.index("thread_count"))
+    given = ask(builder, arguments, layout.places["thread_count"])
     is_team = builder.icmp_signed("==", given, expected)
     with builder.if_else(is_team) as (then, otherwise):
         with then:
-            builder.call(run, [arguments, ask(builder, arguments, layout.index("thread_number"))])
+            builder.call(run, [arguments, ask(builder, arguments, layout.places["thread_number"])])
         with otherwise:
             builder.store(integer(1), slot("refused"))
     builder.ret_void()
@@ -138,7 +140,9 @@ class _Driver:
     def emit(self) -> None:
         builder = self.builder
         for name in self.layout.names:
-            slot = builder.gep(self.arguments, [integer(self.layout.index(name))], source_etype=I64)
+            slot = builder.gep(
+                self.arguments, [integer(self.layout.places[name])], source_etype=I64
+            )
             self.loaded[name] = builder.load(slot, typ=I64, align=8)
         group = builder.sdiv(self.thread, self.number("share"))
         self.part = builder.srem(self.thread, self.number("share"))

@@ -84,8 +84,8 @@ def _scan(
     sequences, last, run = scan_forward(kind, x, state, parameters, wishes, options, find_host())
     if not keeps:
         return [*sequences, *last]
-    sizes = (*x.shape[:2], run.hidden, run.output)
-    pairs = zip(kept_buffers(run), kept_shapes(run.plan, *sizes), strict=True)
+    sizes = (*x.shape[:2], run.form.hidden, run.form.output)
+    pairs = zip(kept_buffers(run), kept_shapes(run.form.plan, *sizes), strict=True)
     kept = [_with_rows(buffer, shape[0]).view(torch.int32) for buffer, shape in pairs]
     # an operator's results must not share memory: the sequences do with what is kept
     return [*(s.clone() for s in sequences), *last, *kept]
@@ -129,9 +129,8 @@ def _scan_backward(
     buffers = [k.view(torch.float32) for k in kept]
     run = reopen(kind, x, state, parameters, wishes, options, find_host(), buffers)
     count = len(state) if all_states else 1
-    found = scan_backward(
-        run, x, parameters, gradients[:count], gradients[count:], needs_x=True, needs_weights=True
-    )
+    found = scan_backward(run, x, parameters, gradients[:count], gradients[count:])
+    assert found.parameters is not None
     six = [g for g, is_there in zip(found.parameters[:6], has, strict=True) if is_there]
     vectors = (v.clone() for v in found.parameters.vectors)  # they share memory
     return [found.x, *found.state, *six, *vectors]  # type: ignore[list-item]

@@ -92,6 +92,7 @@ class _Scan(torch.autograd.Function):
             return None, *_by_reference(setup, tensors, gradients, ctx.needs_input_grad[1:])
         x, _, parameters = _unpack(setup, tensors)
         needs = ctx.needs_input_grad[1:]
+        states = len(setup.cell.states)
         result = scan_backward(
             ctx.run,
             x,
@@ -99,8 +100,11 @@ class _Scan(torch.autograd.Function):
             gradients[:count],
             gradients[count:],
             needs_x=needs[0],
-            needs_weights=any(needs[1 + len(setup.cell.states) :]),
+            needs_state=any(needs[1 : 1 + states]),
+            needs_weights=any(needs[1 + states :]),
         )
+        if result.parameters is None:
+            return None, result.x, *result.state, *([None] * (len(needs) - 1 - states))
         six = [g for g, is_there in zip(result.parameters[:6], setup.has, strict=True) if is_there]
         return None, result.x, *result.state, *six, *result.parameters.vectors
 

@@ -5,6 +5,8 @@ this takes longer than the packing, for the products of a softmax a tenth of the
 """
 
 import threading
+from math import prod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,14 +23,24 @@ def scratch(name: str, *shape: int) -> Tensor:
         name: of the use; two tensors that are in use at once need two names.
         shape: of the tensor.
     """
-    count = 1
-    for size in shape:
-        count *= size
+    memory: dict[str, _Memory] = _kept.__dict__
+    found = memory.get(name)
+    if found is not None and found.shape == shape:
+        return found.view
+    count = prod(shape)
     if count > MOST_NUMBERS:
         return torch.empty(shape)
-    memory: dict[str, Tensor] = _kept.__dict__
-    found = memory.get(name)
-    if found is None or not count <= found.numel() <= max(8 * count, 1 << 16):
+    if found is None or not count <= found.numbers.numel() <= max(8 * count, 1 << 16):
         memory.pop(name, None)  # the old is given back before the new is taken
-        memory[name] = found = torch.empty(count)
-    return found[:count].view(shape)
+        found = None
+        numbers = torch.empty(count)
+    else:
+        numbers = found.numbers
+    memory[name] = _Memory(numbers, shape, numbers[:count].view(shape))
+    return memory[name].view
+
+
+class _Memory(NamedTuple):
+    numbers: Tensor
+    shape: tuple[int, ...]
+    view: Tensor  # the first numbers, in this shape: asked for again and again
