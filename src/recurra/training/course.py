@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from recurra.training.best_checks import BestChecks
 from recurra.training.checkpoints import best_path, last_path, save_last
 from recurra.training.csv_logger import CsvLog
 from recurra.training.interruption import StopRequest
@@ -58,6 +59,7 @@ class Course(Callback):
     Attributes:
         reason: why the run ended: "epochs", "minutes", "patience" or "interrupted".
         best: the best value of the primary metric on valid, `best_step` when.
+        checks: the weights that may be averaged in the end, if any may.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Course(Callback):
         self.total_steps = total_steps
         self.clock = Clock(options.max_minutes)
         self.average: WeightAverage | None = None
+        self.checks: BestChecks | None = None
         self.best: float | None = None
         self.best_step = 0
         self.checks_since_best = 0
@@ -81,6 +84,7 @@ class Course(Callback):
         self.steps_done = 0
         self._logged_s = 0.0
         self._average_state: dict[str, Tensor | int] | None = None
+        self._kept: list[list[float]] = []
 
     def progress(self) -> float:
         """Share of the run that is done, by its steps or by the clock, whichever is further."""
@@ -95,6 +99,10 @@ class Course(Callback):
         if self._average_state is not None:
             self.average = WeightAverage(module.model)
             self.average.load_state_dict(self._average_state)
+        if self.options.average_checks > 1:
+            kept = [(int(step), value) for step, value in self._kept]
+            better = module.task.higher_is_better
+            self.checks = BestChecks(self.folder, self.options.average_checks, better, kept)
         for logger in trainer.loggers:
             if isinstance(logger, CsvLog):
                 logger.start(self.steps_done)
@@ -134,6 +142,7 @@ class Course(Callback):
             "clipped_steps": self.clipped_steps,
             "units": self.units,
             "average": self.average.state_dict() if self.average else None,
+            "checks": [list(check) for check in self.checks.kept] if self.checks else [],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -143,6 +152,7 @@ class Course(Callback):
             setattr(self, name, state[name])
         self.units = state["units"]
         self._average_state = state["average"]
+        self._kept = state["checks"]
 
     def _is_check(self, module: TaskModule, step: int) -> bool:
         epoch_steps, checks = module.task.batches_per_epoch(), self.options.checks_per_epoch
@@ -201,6 +211,8 @@ class Course(Callback):
 
     def _judge(self, trainer: Trainer, module: TaskModule, value: float, step: int) -> None:
         sign = -1 if module.task.higher_is_better else 1
+        if self.checks is not None and trainer.is_global_zero:
+            self.checks.offer(module.model, step, value)
         if self.best is None or sign * value < sign * self.best:
             self.best, self.best_step, self.checks_since_best = value, step, 0
             if trainer.is_global_zero:

@@ -30,6 +30,8 @@ class TrainingOptions(Options):
             wherever that is further on than the steps, so that it ends low in either case; two
             runs in which it once was ahead are not equal to the bit.
         patience: stop after that many checks on valid without improvement; 0 never stops.
+        average_checks: in the end the weights of so many checks, the best on valid, are averaged;
+            their mean is kept if it is better on valid than the best of them. 1: no averaging.
         checks_per_epoch: how often the valid metric is measured.
         checkpoint_steps: steps between checkpoints inside an epoch.
     """
@@ -45,6 +47,7 @@ class TrainingOptions(Options):
     max_epochs: Positive = 20
     max_minutes: Annotated[float, Field(gt=0)] | None = None
     patience: int = Field(default=5, ge=0)
+    average_checks: Positive = 1
     checks_per_epoch: Positive = 1
     checkpoint_steps: Positive = 500
 

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
@@ -20,7 +21,7 @@ from recurra.training.interruption import StopRequest
 from recurra.training.module import TaskModule
 from recurra.training.options import HardwareOptions, TrainingOptions
 from recurra.training.progress import Reporter
-from recurra.training.weights import load_weights
+from recurra.training.weights import load_weights, save_best
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Outcome:
         seconds: of training, checks on valid included.
         units_per_s: tokens (or what the task counts) a second of training, checks excluded.
         best: the primary metric on valid of the weights that were kept; `best_step` their step.
+        averaged: how many checks these are the mean of; 0 if of none (then `best_step` is theirs).
         clipped_share: share of the steps whose gradient was clipped.
         reason: "epochs", "minutes", "patience" or "interrupted".
         stop_signal: the signal that interrupted it, or 0.
@@ -45,6 +47,7 @@ class Outcome:
     units_per_s: float
     best: float
     best_step: int
+    averaged: int
     clipped_share: float
     reason: str
     stop_signal: int
@@ -52,7 +55,7 @@ class Outcome:
 
     def facts(self) -> dict[str, Any]:
         """What a report says of the training: steps, epochs, clipped share, why it ended."""
-        names = ("steps", "epochs", "best_step", "clipped_share", "reason")
+        names = ("steps", "epochs", "best_step", "averaged", "clipped_share", "reason")
         return {name: getattr(self, name) for name in names}
 
 
@@ -90,9 +93,32 @@ def fit(
         module.train()
         trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
     module.to("cpu").eval()
+    averaged = 0
     if course.reason != "interrupted" and trainer.is_global_zero:
         load_weights(module.model, best_path(folder))
-    return _outcome(course, trainer, task)
+        averaged = _average(course, task)
+    return _outcome(course, trainer, task, averaged)
+
+
+def _average(course: Course, task: Task) -> int:
+    """Put the mean of the best checks in the place of the best one, if it is better on valid.
+
+    Returns:
+        How many checks the kept weights are the mean of; 0 if it was not better.
+    """
+    checks, best = course.checks, course.best
+    if checks is None or best is None or len(checks.kept) < 2:
+        return 0
+    sign = -1 if task.higher_is_better else 1
+    task.model.load_state_dict(checks.mean(), strict=False)
+    with torch.no_grad():
+        value = task.evaluate("valid")[task.primary_metric]
+    if sign * value >= sign * best:
+        load_weights(task.model, best_path(course.folder))
+        return 0
+    course.best = value
+    save_best(task.model, best_path(course.folder), course.best_step, value)
+    return len(checks.kept)
 
 
 def _build_trainer(
@@ -146,7 +172,7 @@ def _quiet_lightning() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _outcome(course: Course, trainer: Trainer, task: Task) -> Outcome:
+def _outcome(course: Course, trainer: Trainer, task: Task, averaged: int) -> Outcome:
     steps = trainer.global_step
     return Outcome(
         steps=steps,
@@ -155,6 +181,7 @@ def _outcome(course: Course, trainer: Trainer, task: Task) -> Outcome:
         units_per_s=course.units / course.training_s if course.training_s else 0.0,
         best=float("nan") if course.best is None else course.best,
         best_step=course.best_step,
+        averaged=averaged,
         clipped_share=course.clipped_steps / max(steps, 1),
         reason=course.reason or "epochs",
         stop_signal=course.stop_signal,
