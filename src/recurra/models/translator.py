@@ -233,7 +233,12 @@ class RecurrentTranslator(nn.Module):
         return DecoderState(memory.state, fed, coverage)
 
     def decode(
-        self, inputs: Tensor, memory: Memory, state: DecoderState | None = None
+        self,
+        inputs: Tensor,
+        memory: Memory,
+        state: DecoderState | None = None,
+        *,
+        lengths: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, DecoderState]:
         """What the softmax reads, for given previous words.
 
@@ -241,6 +246,8 @@ class RecurrentTranslator(nn.Module):
             inputs: (time, batch), int64, the word before each step.
             memory: what `encode` gave.
             state: what the last call returned; `None` starts.
+            lengths: (batch,), int64, words of each row, so that nothing is computed past them (with
+                input feeding all is); `None`: all. What stands past them then means nothing.
 
         Returns:
             `(features, weights, state)`: (time, batch, readout_size); attention (batch, time,
@@ -251,7 +258,7 @@ class RecurrentTranslator(nn.Module):
         if self.source_at_every_step:
             x = torch.cat([x, memory.last.expand(len(x), -1, -1)], -1)
         if not self.input_feeding:
-            h, layers = self.decoder(x, state.layers)
+            h, layers = self.decoder(x, state.layers, lengths=lengths)
             return self._look(h, memory, replace(state, layers=layers))
         features, weights = [], []
         for x_t in x.unbind(0):
@@ -304,16 +311,15 @@ class RecurrentTranslator(nn.Module):
         memory = self.encode(source, lengths)
         if sampled:
             inputs = self._with_guesses(inputs, memory, sampled)
-        features, weights, _ = self.decode(inputs, memory)
-        rows = self._drop(features, self.dropout).flatten(0, 1)
-        flat = targets.flatten()
-        nats = self.softmax.loss(rows, flat)
+        counted = targets != IGNORED
+        features, weights, _ = self.decode(inputs, memory, lengths=counted.sum(0))
+        rows = self._drop(features, self.dropout)[counted]
+        nats = self.softmax.loss(rows, targets[counted])
         loss = nats
         if self.training and self.label_smoothing:
-            loss = loss + self.label_smoothing * self._smoothing(rows, flat)
+            loss = loss + self.label_smoothing * self._smoothing(rows, targets[counted])
         if self.coverage_loss and weights is not None:
-            counted = (targets != IGNORED).to(weights.dtype).t()
-            repeated = coverage_loss(weights, counted)
+            repeated = coverage_loss(weights, counted.t().to(weights.dtype))
             loss = loss + self.coverage_loss * repeated / counted.sum().clamp_min(1)
         return loss, nats.detach()
 
@@ -323,12 +329,10 @@ class RecurrentTranslator(nn.Module):
         Cross-entropy against (1-ε)·one-hot + ε/V is the target's cross-entropy + ε·(target's logit
         - mean logit): the logits of all words need not exist for it.
         """
-        counted = targets != IGNORED
-        indices = targets.clamp_min(0)
         weight, bias = self.softmax.weight, self.softmax.bias
-        direction = weight[indices] - weight.mean(0)
-        difference = (rows * direction).sum(-1) + bias[indices] - bias.mean()
-        return (difference * counted).sum() / counted.sum().clamp_min(1)
+        direction = weight[targets] - weight.mean(0)
+        difference = (rows * direction).sum(-1) + bias[targets] - bias.mean()
+        return difference.sum() / max(len(targets), 1)
 
     @torch.no_grad()
     def _with_guesses(self, inputs: Tensor, memory: Memory, share: float) -> Tensor:
