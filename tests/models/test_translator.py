@@ -73,6 +73,33 @@ def test_steps_give_the_numbers_of_the_whole_sequence(options) -> None:
             torch.testing.assert_close(looks, weights[:, t], atol=2e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("options", CASES.values(), ids=CASES)
+def test_what_stands_past_an_end_changes_neither_loss_nor_gradient(options) -> None:
+    model, (source, lengths, inputs, targets) = build(**options).train(), batch()
+    found = []
+    for junk in (2, 9):
+        past = torch.cat([torch.zeros(1, 3).bool(), targets[:-1] == IGNORED])
+        given = inputs.masked_fill(past, junk), targets
+        model.zero_grad()
+        loss, _ = model.loss(source, lengths, *given)
+        loss.backward()
+        found.append([loss, *(p.grad for p in model.parameters())])
+    whole, _, _ = model.decode(inputs, model.encode(source, lengths))
+    logits = whole @ model.softmax.weight.t() + model.softmax.bias
+    expected = functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    assert found[0][0].item() == pytest.approx(expected.item(), rel=1e-5)
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-7, rtol=1e-5)
+
+
+def test_a_batch_in_which_nothing_is_counted_costs_nothing() -> None:
+    model, (source, lengths, inputs, targets) = build(label_smoothing=0.1).train(), batch()
+    loss, nats = model.loss(source, lengths, inputs, torch.full_like(targets, IGNORED))
+    loss.backward()
+    assert (loss.item(), nats.item()) == (0.0, 0.0)
+    assert not any(p.grad.any() for p in model.parameters() if p.grad is not None)
+
+
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "jordan"])
 @pytest.mark.parametrize("options", [CASES["all five"], CASES["shared in both directions"]])
 def test_any_cell_trains_every_parameter(cell, options) -> None:

@@ -315,6 +315,20 @@ class FullSoftmax(nn.Module):
         """Mean cross-entropy in nats; see `linear_cross_entropy`."""
         return linear_cross_entropy(features, self.weight, self.bias, targets)
 
+    def smoothing(self, features: Tensor, targets: Tensor) -> Tensor:
+        """What label smoothing adds to the mean cross-entropy, over its ε (Szegedy et al. 2016).
+
+        Cross-entropy against (1-ε)·one-hot + ε/V is the target's cross-entropy + ε·(target's logit
+        - mean logit): the logits of all words need not exist for it.
+
+        Args:
+            features: (rows, features).
+            targets: (rows,), int64, all counted.
+        """
+        direction = self.weight[targets] - self.weight.mean(0)
+        difference = (features * direction).sum(-1) + self.bias[targets] - self.bias.mean()
+        return difference.sum() / max(len(targets), 1)
+
     def target_log_probabilities(self, features: Tensor, targets: Tensor) -> Tensor:
         """Log-probability of each target, (rows,), without gradients; 0 where ignored."""
         return target_log_probabilities(features, self.weight, self.bias, targets)

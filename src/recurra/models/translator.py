@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from recurra.cells import CELLS, Cell, find_cell
 from recurra.errors import ArgumentError
 from recurra.layers import State
-from recurra.models.attention import SCORES, Attention, coverage_loss
+from recurra.models.attention import Attention, coverage_loss
 from recurra.models.memory import DecoderState, Memory
 from recurra.models.recurrent_stack import RecurrentStack, backwards, drop
 from recurra.models.softmax import IGNORED, FullSoftmax
+from recurra.models.translator_options import check_options
 
-TIES = ("none", "target", "all")
 PREDICTED_ROWS = 2048  # rows whose log-probabilities of all words exist at once
 
 
@@ -115,7 +115,7 @@ class RecurrentTranslator(nn.Module):
         super().__init__()
         arguments = dict(locals())
         self._options = {k: v for k, v in arguments.items() if k not in ("self", "__class__")}
-        _check(self._options)
+        check_options(self._options)
         self.cell = find_cell(cell) if isinstance(cell, str) else cell
         self.hidden_size, self.embedding_size = hidden_size, embedding_size
         self.separate_weights, self.bidirectional = separate_weights, bidirectional
@@ -317,22 +317,11 @@ class RecurrentTranslator(nn.Module):
         nats = self.softmax.loss(rows, targets[counted])
         loss = nats
         if self.training and self.label_smoothing:
-            loss = loss + self.label_smoothing * self._smoothing(rows, targets[counted])
+            loss = loss + self.label_smoothing * self.softmax.smoothing(rows, targets[counted])
         if self.coverage_loss and weights is not None:
             repeated = coverage_loss(weights, counted.t().to(weights.dtype))
             loss = loss + self.coverage_loss * repeated / counted.sum().clamp_min(1)
         return loss, nats.detach()
-
-    def _smoothing(self, rows: Tensor, targets: Tensor) -> Tensor:
-        """What label smoothing adds, over ε: the mean logit's cross-entropy less the target's.
-
-        Cross-entropy against (1-ε)·one-hot + ε/V is the target's cross-entropy + ε·(target's logit
-        - mean logit): the logits of all words need not exist for it.
-        """
-        weight, bias = self.softmax.weight, self.softmax.bias
-        direction = weight[targets] - weight.mean(0)
-        difference = (rows * direction).sum(-1) + bias[targets] - bias.mean()
-        return difference.sum() / max(len(targets), 1)
 
     @torch.no_grad()
     def _with_guesses(self, inputs: Tensor, memory: Memory, share: float) -> Tensor:
@@ -353,9 +342,11 @@ class RecurrentTranslator(nn.Module):
         self, source: Tensor, lengths: Tensor, inputs: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """log p of each target word, (time, batch), in nats, 0 where ignored; and the attention."""
-        features, weights, _ = self.decode(inputs, self.encode(source, lengths))
-        log_p = self.softmax.target_log_probabilities(features.flatten(0, 1), targets.flatten())
-        return log_p.view(targets.shape), weights
+        counted = targets != IGNORED
+        memory = self.encode(source, lengths)
+        features, weights, _ = self.decode(inputs, memory, lengths=counted.sum(0))
+        found = self.softmax.target_log_probabilities(features[counted], targets[counted])
+        return found.new_zeros(targets.shape).masked_scatter_(counted, found), weights
 
     @torch.no_grad()
     def next_log_probabilities(
@@ -381,40 +372,3 @@ def _embedding(words: int, size: int, is_tied: bool) -> nn.Embedding:
     if is_tied:
         nn.init.uniform_(embedding.weight, -0.1, 0.1)
     return embedding
-
-
-def _check(options: dict[str, Any]) -> None:
-    for name, value in options.items():
-        is_size = name.endswith(("_size", "_vocabulary")) or name == "num_layers"
-        if is_size and value < 1:
-            raise ArgumentError(f"{name}={value} must be at least 1")
-        is_share = name.endswith("dropout") or name in ("label_smoothing", "zoneout")
-        if is_share and not 0 <= value <= 1:
-            raise ArgumentError(f"{name}={value} is no probability; it must be in 0..1")
-    if options["attention"] not in ("none", *SCORES):
-        known = ", ".join(("none", *SCORES))
-        raise ArgumentError(f"attention {options['attention']!r} is unknown; use one of {known}")
-    if options["tie_embeddings"] not in TIES:
-        raise ArgumentError(
-            f"tie_embeddings={options['tie_embeddings']!r}; use one of {', '.join(TIES)}"
-        )
-    sizes = options["source_vocabulary"], options["target_vocabulary"]
-    if options["tie_embeddings"] == "all" and sizes[0] != sizes[1]:
-        raise ArgumentError(
-            f"tie_embeddings='all' needs one joint vocabulary, got {sizes[0]} and {sizes[1]} words"
-        )
-    needing = [name for name in ("input_feeding", "coverage") if options[name]]
-    needing += ["coverage_loss"] if options["coverage_loss"] else []
-    if needing and options["attention"] == "none":
-        raise ArgumentError(f"{needing[0]} needs attention: dot, general or additive")
-    stepwise = [n for n in ("recurrent_dropout", "weight_dropout") if options[n]]
-    if options["input_feeding"] and stepwise:
-        raise ArgumentError(
-            f"input_feeding and {stepwise[0]} exclude each other: its one mask for all steps would "
-            "be drawn anew at every step; use dropout and input_dropout"
-        )
-    if options["input_feeding"] and options["hidden_dropout"] and options["variational"]:
-        raise ArgumentError(
-            "input_feeding and a variational hidden_dropout exclude each other, since layers run "
-            "step by step; set variational=False or hidden_dropout=0"
-        )
