@@ -68,7 +68,7 @@ def measure_speed(files: tuple[Path, Path]) -> dict[str, Any]:
 
     text, dev = read_tagged([files[0]]), read_tagged([files[1]])
     lexicon = Lexicon.train(text)
-    sizes = len(lexicon.words), len(lexicon.characters), len(lexicon.tags)
+    sizes = len(lexicon.words), len(lexicon.alphabet), len(lexicon.tags)
     model = RecurrentTagger(*sizes, hidden_size=200, crf=True)
     task = TaggingTask(model, lexicon, {"train": text}, batch_tokens=1500)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)

@@ -129,7 +129,7 @@ def test_pretrained_vectors_are_used(text, tmp_path) -> None:
     result = recurra("train", "tag", "--data", text, "--out", folder, *SMALL, *options, "--json")
     assert result.exit_code == 0, result.output
     tagger = package.load(folder)
-    assert tagger.network.embedding.embedding_dim == 3
+    assert tagger.network.words.own.embedding_dim == 3
     assert tagger.lexicon.word_id("bergen")
 
 

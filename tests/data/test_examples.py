@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from recurra.data import language_names
 from recurra.data.examples import Examples, concatenate, hold_out, split_examples
-from recurra.data.ragged import Buckets, Ragged, by_length
+from recurra.data.length_batches import Buckets, by_length
+from recurra.data.ragged import Ragged
 from recurra.errors import DataError, ShapeError
 
 
@@ -94,11 +95,12 @@ def test_batches_hold_every_sequence_once(lengths, rows):
         found = sorted(i for k in range(len(buckets)) for i in buckets.batch(epoch, k))
         assert found == list(range(len(lengths)))
     assert Buckets(ragged.lengths, rows, seed=5).batch(3, 0) == buckets.batch(3, 0)
-    read = list(by_length(ragged.lengths, rows=rows, steps=12))
+    read = by_length(ragged.lengths.numpy(), 12, rows=rows)
     assert sorted(i for batch in read for i in batch) == list(range(len(lengths)))
     for batch in read:
         padded, own = ragged.batch(batch)
         assert padded.numel() <= 12 or len(batch) == 1
+        assert len(batch) <= rows
         for k, i in enumerate(batch):
             assert torch.equal(padded[: own[k], k], ragged[i])
             assert not padded[own[k] :, k].any()

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from recurra.data import python_roles
-from recurra.data.encoded_sentences import CHARACTERS, UNSEEN, EncodedSentences
+from recurra.data.encoded_sentences import UNSEEN, EncodedSentences
 from recurra.data.length_batches import LengthBatches, by_length
 from recurra.data.lexicon import Lexicon
+from recurra.data.spelling import LONGEST_WORD, Alphabet
 from recurra.data.tagged_text import TaggedText
 from recurra.data.vectors import read_vectors
 from recurra.data.word_tokens import sentences
@@ -30,7 +31,8 @@ def test_lexicons_learn_write_and_read(tmp_path) -> None:
     assert lexicon.decode_tags([0, 1, 2]) == ["O", "I-X", "I-X"]
     lexicon.save(tmp_path / "vocabulary.json")
     again = Lexicon.load(tmp_path / "vocabulary.json")
-    assert vars(again) == vars(lexicon)
+    assert again.to_json() == lexicon.to_json()
+    assert again.word_id("The") == 1
 
 
 def test_lexicons_refuse_what_cannot_be(tmp_path) -> None:
@@ -46,11 +48,17 @@ def test_lexicons_refuse_what_cannot_be(tmp_path) -> None:
             Lexicon.load(tmp_path / "bad.json")
 
 
-def test_long_words_keep_both_ends() -> None:
-    lexicon = Lexicon.train(TaggedText([["abcdefgh"]], [["N"]]))
-    spelled = "".join(lexicon.characters[i] for i in lexicon.character_ids("abcdefgh", 5))
-    assert spelled == "abcgh"
-    assert len(lexicon.character_ids("x" * 1000, CHARACTERS)) == CHARACTERS
+def test_words_are_spelled_and_long_ones_keep_both_ends() -> None:
+    alphabet = Alphabet.train(["aab𝔸", "\udc80"])  # beyond 16 bits, and no character at all
+    assert alphabet.characters == ["<unk>", "a", "b", "\udc80", "𝔸"]
+    long = "a" * 30 + "xb" * 30
+    characters, lengths = alphabet.spell(["𝔸b", "", long, "\uffff\udc80"])
+    assert lengths.tolist() == [2, 0, LONGEST_WORD, 2]
+    assert characters[0].tolist() == [4, 2] + [0] * 30
+    assert characters[2].tolist() == [1] * 16 + [0, 2] * 8
+    assert characters[3, :2].tolist() == [0, 3]
+    assert not characters[1].any()
+    assert Alphabet(["<unk>"]).spell(["ab"])[0].tolist() == [[0, 0]]
 
 
 def test_sentences_are_encoded_ragged_and_unseen_tags_counted() -> None:

@@ -92,25 +92,26 @@ def test_one_answer_a_step_is_that_of_the_whole_sentence() -> None:
 
 def test_rare_words_are_read_as_unknown_in_training_only() -> None:
     model, words = _model(unknown_dropout=1.0), _words()
-    assert torch.equal(model.features(words), model.features(words))  # counts are not known
-    model.count_words([0, 0, 10**9, 10**9, 1, 1, 1, 1])
+    read = words[0], *words[2:]
+    assert torch.equal(model.words(*read), model.words(*read))  # counts are not known
+    model.words.count_words([0, 0, 10**9, 10**9, 1, 1, 1, 1])
     ids = torch.tensor([1, 2, 3, 5]).repeat(4000)
-    shares = model._with_unknown(ids).view(-1, 4).eq(0).float().mean(0)
+    shares = model.words._with_unknown(ids).view(-1, 4).eq(0).float().mean(0)
     torch.testing.assert_close(shares, torch.tensor([1.0, 0.0, 0.0, 0.5]), atol=0.04, rtol=0)
     model.eval()
-    assert torch.equal(model._with_unknown(ids), ids)
+    assert torch.equal(model.words._with_unknown(ids), ids)
 
 
 def test_pretrained_vectors_start_words_and_may_stay() -> None:
     model, words = _model(), _words()
     vectors = torch.randn(2, 4)
-    model.set_vectors(torch.tensor([5, 7]), vectors, trained=False)
-    weight = model.embedding.weight
+    model.words.set_vectors(torch.tensor([5, 7]), vectors, trained=False)
+    weight = model.words.own.weight
     torch.testing.assert_close(weight[5] / weight[5].norm(), vectors[0] / vectors[0].norm())
     model.loss(words, _tags(words)).backward()
     assert weight.grad is None
     with pytest.raises(ShapeError, match=r"expected \(1, 4\)"):
-        model.set_vectors(torch.tensor([5]), torch.zeros(1, 3))
+        model.words.set_vectors(torch.tensor([5]), torch.zeros(1, 3))
 
 
 def test_dropout_works_in_training_only() -> None:

@@ -37,7 +37,7 @@ def build(lexicon: Lexicon, **options) -> RecurrentTagger:
     sizes = {"embedding_size": 6, "hidden_size": 7, "character_size": 4}
     table = allowed_transitions(lexicon.tags, lexicon.scheme) if lexicon.scheme else None
     return RecurrentTagger(
-        len(lexicon.words), len(lexicon.characters), len(lexicon.tags),
+        len(lexicon.words), len(lexicon.alphabet), len(lexicon.tags),
         character_embedding_size=5, allowed=table, **{**sizes, **options},
     )  # fmt: skip
 

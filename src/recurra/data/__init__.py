@@ -4,7 +4,8 @@ from recurra.data.examples import Examples, ExampleSplits, hold_out, split_examp
 from recurra.data.labelled_series import read_long_table, read_series, read_ts
 from recurra.data.labelled_texts import read_labelled_texts
 from recurra.data.lanes import Lanes
-from recurra.data.ragged import Buckets, Ragged
+from recurra.data.length_batches import Buckets
+from recurra.data.ragged import Ragged
 from recurra.data.shards import tokenise_once
 from recurra.data.splits import TextSplits, split_lines
 from recurra.data.text import expand_paths, iterate_lines, read_lines

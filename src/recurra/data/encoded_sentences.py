@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -9,9 +10,9 @@ import torch
 from torch import Tensor
 
 from recurra.data.lexicon import Lexicon
+from recurra.data.spelling import distinct_places
 
 UNSEEN = -100  # of a tag that was not in the training text: counted, not learned from
-CHARACTERS = 32
 LONGEST = 512
 
 
@@ -34,7 +35,7 @@ class Words(NamedTuple):
 
 
 class EncodedSentences:
-    """Sentences ready to be batched; only distinct words cost Python's time afterwards.
+    """Sentences ready to be batched.
 
     Args:
         sentences: lists of words.
@@ -47,7 +48,7 @@ class EncodedSentences:
         offsets: (pieces + 1,): where each piece begins among all words.
         sentence: (pieces,): which sentence a piece is of.
         words: (words,): which distinct word.
-        character_lengths: (distinct,): characters of each distinct word.
+        distinct: the distinct words.
         tags: (words,): ids, `UNSEEN` for tags that the lexicon lacks.
         unseen: those tags, with their counts.
 
@@ -69,25 +70,12 @@ class EncodedSentences:
         tags: Sequence[Sequence[str]] | None = None,
         longest: int | None = LONGEST,
     ) -> None:
-        distinct: dict[str, int] = {}
-        place = distinct.setdefault
-        self.words = np.fromiter(
-            (place(word, len(distinct)) for words in sentences for word in words), np.int64
-        )
+        distinct, self.words = distinct_places(list(chain.from_iterable(sentences)))
         lengths = np.array([len(words) for words in sentences], np.int64)
         self.sentence, self.offsets = _pieces(lengths, longest)
-        self._encode_words(list(distinct), lexicon)
+        self.distinct = lexicon.spell(distinct)
         self.unseen: Counter[str] = Counter()
         self.tags = np.fromiter(self._tag_ids(tags or (), lexicon), np.int64)
-
-    def _encode_words(self, distinct: list[str], lexicon: Lexicon) -> None:
-        self._ids = np.array([lexicon.word_id(word) for word in distinct], np.int64)
-        characters = [lexicon.character_ids(word, CHARACTERS) for word in distinct]
-        self.character_lengths = np.array([len(c) for c in characters], np.int64)
-        widest = max(self.character_lengths, default=1)
-        self._characters = np.zeros((len(distinct), max(widest, 1)), np.int32)
-        inside = np.arange(self._characters.shape[1]) < self.character_lengths[:, None]
-        self._characters[inside] = np.fromiter((c for word in characters for c in word), np.int32)
 
     def _tag_ids(self, tags: Sequence[Sequence[str]], lexicon: Lexicon) -> Iterator[int]:
         for sentence in tags:
@@ -124,17 +112,7 @@ class EncodedSentences:
         return Words(
             torch.from_numpy(padded),
             torch.from_numpy(self.lengths[pieces]),
-            *self.spellings(distinct),
-        )
-
-    def spellings(self, distinct: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """`ids`, `characters` and `character_lengths` of some distinct words; see `Words`."""
-        lengths = self.character_lengths[distinct]
-        characters = self._characters[distinct, : max(lengths.max(initial=1), 1)]
-        return (
-            torch.from_numpy(self._ids[distinct]),
-            torch.from_numpy(characters.T.astype(np.int64)),
-            torch.from_numpy(lengths),
+            *self.distinct.select(distinct),
         )
 
     def tag_batch(self, pieces: np.ndarray) -> Tensor:

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from recurra.data import spans
+from recurra.data.spelling import Alphabet, SpelledWords
 from recurra.data.tagged_text import TaggedText
+from recurra.data.tokenizer import UNKNOWN
 from recurra.errors import ArgumentError, DataError
 
-UNKNOWN = "<unk>"
 _FORMAT = "recurra-lexicon-1"
 
 
@@ -24,7 +27,7 @@ class Lexicon:
     Attributes:
         words: by id; `counts` the same: occurrences in the training text, 0 for words that are
             known by a pretrained vector alone.
-        characters: by id.
+        alphabet: the characters of the words.
         tags: by id.
         scheme: the scheme of `tags` ("bio" or "bioes"), `None` if they hold no entities.
         source_scheme: that of the training text, in which answers are given.
@@ -51,11 +54,10 @@ class Lexicon:
         lowercase: bool = False,
     ) -> None:
         self.words, self.counts = list(words), list(counts)
-        self.characters, self.tags = list(characters), list(tags)
+        self.alphabet, self.tags = Alphabet(characters), list(tags)
         self.scheme, self.source_scheme = scheme, source_scheme
         self.lowercase = lowercase
         self._word_ids = {word: i for i, word in enumerate(self.words)}
-        self._character_ids = {character: i for i, character in enumerate(self.characters)}
         self._tag_ids = {tag: i for i, tag in enumerate(self.tags)}
 
     @classmethod
@@ -94,13 +96,12 @@ class Lexicon:
         kept = [w for w, n in _by_count(counts) if n >= minimum_count or w in further]
         known = set(kept) | {UNKNOWN}
         kept = [w for w in kept if w != UNKNOWN] + [w for w in further if w not in known]
-        characters = Counter(c for words in text.words for word in words for c in word)
         seen = {tag for tags in text.tags for tag in tags}
         types = {spans.split_tag(tag)[1] for tag in seen if tag != spans.OUTSIDE}
         return cls(
             [UNKNOWN, *kept],
             [0, *(counts[w] for w in kept)],
-            [UNKNOWN, *(c for c, _ in _by_count(characters))],
+            Alphabet.train(word for words in text.words for word in words).characters,
             spans.all_tags(types, used) if used else sorted(seen),
             scheme=used,
             source_scheme=source,
@@ -111,12 +112,10 @@ class Lexicon:
         """Id of a word; 0 if it is unknown."""
         return self._word_ids.get(word.lower() if self.lowercase else word, 0)
 
-    def character_ids(self, word: str, limit: int) -> list[int]:
-        """Ids of a word's characters; of a word longer than `limit`, of both its ends."""
-        if len(word) > limit:
-            word = word[: limit - limit // 2] + word[len(word) - limit // 2 :]
-        get = self._character_ids.get
-        return [get(character, 0) for character in word]
+    def spell(self, words: Sequence[str]) -> SpelledWords:
+        """Words with their ids and characters."""
+        ids = np.fromiter(map(self.word_id, words), np.int64, len(words))
+        return SpelledWords(ids, words, self.alphabet)
 
     def tag_id(self, tag: str) -> int | None:
         """Id of a tag in `scheme`; `None` if it was not in the training text."""
@@ -147,7 +146,7 @@ class Lexicon:
             "scheme": self.scheme,
             "source_scheme": self.source_scheme,
             "tags": self.tags,
-            "characters": self.characters,
+            "characters": self.alphabet.characters,
             "words": self.words,
             "counts": self.counts,
         }

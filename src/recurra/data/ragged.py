@@ -1,14 +1,12 @@
-"""Sequences of unequal length in one tensor, and batches of them by length."""
+"""Sequences of unequal length in one tensor."""
 
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from recurra.errors import ArgumentError, ShapeError
-
-MOST_POOL_BATCHES, FEWEST_POOLS = 20, 10
+from recurra.errors import ShapeError
 
 
 class Ragged:
@@ -51,7 +49,9 @@ class Ragged:
         start = int(self.starts[index])
         return self.values[start : start + int(self.lengths[index])]
 
-    def batch(self, indices: Sequence[int], longest: int | None = None) -> tuple[Tensor, Tensor]:
+    def batch(
+        self, indices: Sequence[int] | np.ndarray, longest: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Some sequences side by side.
 
         Args:
@@ -71,78 +71,3 @@ class Ragged:
         is_real = steps < lengths
         padded[is_real] = self.values[(steps + self.starts[chosen])[is_real]]
         return padded, lengths
-
-
-class Buckets:
-    """Training batches of sequences of similar length, in another order each epoch.
-
-    The order is a function of (seed, epoch) alone. Sequences are shuffled, sorted by length within
-    pools, cut into batches, and the batches shuffled: little padding, and yet no batch is the same
-    in two epochs. A pool is a tenth of the data, at most 20 batches: sorting all of it would make
-    batches of one class where classes differ in length.
-
-    Args:
-        lengths: (sequences,), integers.
-        batch_size: sequences of a batch; the last batch of an epoch may be smaller.
-        seed: of the order.
-
-    Example:
-        >>> buckets = Buckets(torch.tensor([3, 1, 3, 1]), batch_size=2)
-        >>> len(buckets), sorted(buckets.batch(0, 0) + buckets.batch(0, 1))
-        (2, [0, 1, 2, 3])
-    """
-
-    def __init__(self, lengths: Tensor, batch_size: int, *, seed: int = 0) -> None:
-        if batch_size < 1 or not len(lengths):
-            raise ArgumentError(
-                f"batch_size={batch_size} and {len(lengths)} sequences; both must be at least 1"
-            )
-        self.lengths = lengths.tolist()
-        self.batch_size, self.seed = batch_size, seed
-        self._epoch = -1
-        self._batches: list[list[int]] = []
-
-    def __len__(self) -> int:
-        return -(-len(self.lengths) // self.batch_size)
-
-    def batch(self, epoch: int, index: int) -> list[int]:
-        """Which sequences make up batch `index` of an epoch."""
-        if epoch != self._epoch:
-            self._batches, self._epoch = self._order(epoch), epoch
-        return self._batches[index]
-
-    def _order(self, epoch: int) -> list[list[int]]:
-        source = random.Random(f"{self.seed} {epoch}")
-        order = list(range(len(self.lengths)))
-        source.shuffle(order)
-        pool_batches = max(1, min(MOST_POOL_BATCHES, len(self) // FEWEST_POOLS))
-        pool = pool_batches * self.batch_size
-        for start in range(0, len(order), pool):
-            part = sorted(order[start : start + pool], key=self.lengths.__getitem__)
-            order[start : start + pool] = part
-        batches = [
-            order[start : start + self.batch_size]
-            for start in range(0, len(order), self.batch_size)
-        ]
-        source.shuffle(batches)
-        return batches
-
-
-def by_length(lengths: Tensor, *, rows: int, steps: int) -> Iterator[list[int]]:
-    """Batches that read every sequence once, the longest first, with little padding.
-
-    Args:
-        lengths: (sequences,), integers.
-        rows: most sequences of a batch.
-        steps: most steps of a batch, padding counted; a longer sequence stands alone.
-
-    Example:
-        >>> list(by_length(torch.tensor([2, 9, 3, 0]), rows=2, steps=8))
-        [[1], [2, 0], [3]]
-    """
-    order = torch.argsort(lengths, descending=True, stable=True).tolist()
-    while order:
-        longest = max(1, int(lengths[order[0]]))
-        count = max(1, min(rows, steps // longest))
-        yield order[:count]
-        order = order[count:]

@@ -1,6 +1,6 @@
 """Recurrent tagger: a tag for each word, from the word, its characters and its neighbours.
 
-    x_t = [E[w_t]; C(characters of w_t)]      h_t = layers(x_1 … x_n)_t      e_t = V h_t + b
+    x_t = the word's vector (see `words.py`)      h_t = layers(x_1 … x_n)_t      e_t = V h_t + b
 
 and either p(y_t) = softmax(e_t), each tag by itself, or a linear-chain CRF over all of them.
 Sources: Huang et al. 2015; Lample et al. 2016; Plank et al. 2016.
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from recurra.cells import CELLS, Cell, find_cell
-from recurra.errors import ArgumentError, ShapeError
+from recurra.errors import ArgumentError
 from recurra.layers import Recurrent, State
 from recurra.layers.dropout import dropout
-from recurra.models.characters import Affixes, build_characters
 from recurra.models.crf import LinearChainCRF
+from recurra.models.words import WordEmbedding
 
 UNSEEN = -100  # a tag that is not learned from, as in `torch.nn.functional.cross_entropy`
 Words = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -38,20 +38,15 @@ class RecurrentTagger(nn.Module):
         num_characters: characters; id 0 is the unknown one.
         num_tags: tags.
         cell: a cell or the name of a shipped one.
-        embedding_size: size of a word's own vector.
+        embedding_size, character_encoder, character_embedding_size, character_size, affix_size,
+            unknown_dropout: what a word is read as; see `WordEmbedding`.
         hidden_size: units of each layer and direction.
         num_layers: recurrent layers.
         bidirectional: read from both ends; without it, `step` answers word by word.
-        character_encoder: "recurrent", "convolutional" or "none".
-        character_embedding_size: size of a character's vector.
-        character_size: size of a word's vector from its characters.
-        affix_size: size of a word's vector from its first and last characters; 0: none.
         crf: tags depend on each other (see `recurra.models.crf`).
         allowed: which tag may follow which, as `LinearChainCRF` takes it; the CRF keeps to it.
-        unknown_dropout: α of α / (α + n), the probability with which a word seen n times in
-            training is read as the unknown one (Kiperwasser & Goldberg 2016); like all that drops,
-            in training mode only. Counts come by `count_words`; without them nothing is dropped.
-        input_dropout: share of the words' features dropped.
+        input_dropout: share of the words' features dropped; like all that drops, in training mode
+            only.
         hidden_dropout: the same between recurrent layers.
         dropout: the same before the tags' scores.
         recurrent_dropout: share of h dropped before the recurrent product, one mask for all steps.
@@ -114,27 +109,22 @@ class RecurrentTagger(nn.Module):
         _check(self._options)
         self.cell = find_cell(cell) if isinstance(cell, str) else cell
         self.bidirectional, self.num_tags = bidirectional, num_tags
-        self.unknown_dropout, self.input_dropout, self.dropout = (
-            unknown_dropout,
-            input_dropout,
-            dropout,
-        )
-        self.embedding = nn.Embedding(vocabulary_size, embedding_size)
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
-        self.characters = build_characters(
-            character_encoder,
+        self.input_dropout, self.dropout = input_dropout, dropout
+        self.words = WordEmbedding(
+            vocabulary_size,
             num_characters,
-            character_embedding_size,
-            character_size,
-            self.cell,
-            backend,
+            cell=self.cell,
+            embedding_size=embedding_size,
+            character_encoder=character_encoder,
+            character_embedding_size=character_embedding_size,
+            character_size=character_size,
+            affix_size=affix_size,
+            unknown_dropout=unknown_dropout,
+            backend=backend,
         )
-        self.affixes = Affixes(affix_size) if affix_size else None
-        features = embedding_size + affix_size
-        features += character_size if self.characters is not None else 0
         self.layers = Recurrent(
             self.cell,
-            features,
+            self.words.size,
             hidden_size,
             num_layers,
             dropout=hidden_dropout,
@@ -149,8 +139,6 @@ class RecurrentTagger(nn.Module):
         )
         self.output = nn.Linear(hidden_size * self.layers.num_directions, num_tags)
         self.crf = LinearChainCRF(num_tags, allowed) if crf else None
-        self.register_buffer("unknown_probability", torch.zeros(0), persistent=False)
-        self.unknown_probability: Tensor
 
     def options(self) -> dict[str, Any]:
         """The constructor's arguments, JSON-able; `RecurrentTagger(**options)` is anew.
@@ -165,65 +153,10 @@ class RecurrentTagger(nn.Module):
             )
         return {**self._options, "cell": self.cell.name}
 
-    def count_words(self, counts: Sequence[int]) -> None:
-        """Tell how often each word stands in the training text, for `unknown_dropout`."""
-        n = torch.tensor(counts, dtype=torch.float32)
-        alpha = self.unknown_dropout
-        self.unknown_probability = alpha / (alpha + n) if alpha else torch.zeros(0)
-
-    @torch.no_grad()
-    def set_vectors(self, ids: Tensor, vectors: Tensor, *, trained: bool = True) -> None:
-        """Start words from pretrained vectors.
-
-        Args:
-            ids: (words,), int64.
-            vectors: (words, embedding_size); scaled by one factor to a mean square of 0.01, that
-                of uniform numbers in ±0.17.
-            trained: False keeps all words' vectors as they are from here on, and gives the unknown
-                word the mean of these.
-
-        Raises:
-            ShapeError: vectors of another size.
-        """
-        if vectors.shape != (len(ids), self.embedding.embedding_dim):
-            raise ShapeError(
-                f"vectors have shape {tuple(vectors.shape)}; expected ({len(ids)}, "
-                f"{self.embedding.embedding_dim}): ids and embedding_size"
-            )
-        scale = 0.1 / vectors.square().mean().sqrt().clamp(min=1e-12)
-        self.embedding.weight[ids] = vectors * scale
-        self.embedding.weight[0] = vectors.mean(0) * scale
-        self.embedding.weight.requires_grad_(trained)
-
-    def features(self, words: Words) -> Tensor:
-        """What the recurrent layers read, (time, batch, features)."""
-        places, _, ids, characters, character_lengths = words
-        own: Tensor = self.embedding(self._with_unknown(ids[places]))
-        spelled = self._spelled(characters, character_lengths)
-        return torch.cat([own, *(vectors[places] for vectors in spelled)], -1)
-
-    def _spelled(self, characters: Tensor, character_lengths: Tensor) -> list[Tensor]:
-        """Distinct words' vectors from their characters, each (distinct, size)."""
-        encoders = (self.characters, self.affixes)
-        return [encode(characters, character_lengths) for encode in encoders if encode is not None]
-
-    def _with_unknown(self, ids: Tensor) -> Tensor:
-        if not self.training or not len(self.unknown_probability):
-            return ids
-        p = self.unknown_probability[ids]
-        return ids.masked_fill(torch.rand_like(p) < p, 0)
-
-    def word_vectors(self, ids: Tensor, characters: Tensor, character_lengths: Tensor) -> Tensor:
-        """What the layers read of distinct words, (distinct, features); see `Words` in the class.
-
-        For use: nothing is dropped. A text's words can be read once, wherever they stand in it.
-        """
-        own: Tensor = self.embedding(ids)
-        return torch.cat([own, *self._spelled(characters, character_lengths)], -1)
-
     def emissions(self, words: Words) -> Tensor:
         """Scores of tags at each step, (time, batch, tags)."""
-        return self.emissions_of(self.features(words), words[1])
+        places, lengths, *spelled = words
+        return self.emissions_of(self.words(places, *spelled), lengths)
 
     def emissions_of(self, x: Tensor, lengths: Tensor) -> Tensor:
         """The same from words' vectors at their places, (time, batch, features)."""
@@ -307,8 +240,7 @@ class RecurrentTagger(nn.Module):
                 f"one has bidirectional={self.bidirectional}, crf={self.crf is not None}"
             )
         places = torch.arange(len(ids), device=ids.device).unsqueeze(0)
-        lengths = torch.ones_like(ids)
-        x = self.features((places, lengths, ids, characters, character_lengths))
+        x = self.words(places, ids, characters, character_lengths)
         h, state = self.layers.step(x.squeeze(0), state)
         return self.output(h).log_softmax(-1), state
 

@@ -38,7 +38,7 @@ class Corpus(NamedTuple):
             **{f"{name}_sentences": len(part) for name, part in parts.items()},
             **{f"{name}_tokens": part.tokens for name, part in parts.items()},
             "words": len(lexicon.words),
-            "characters": len(lexicon.characters),
+            "characters": len(lexicon.alphabet),
             "tags": len(lexicon.tags),
             "scheme": lexicon.source_scheme,
             "fingerprint": fingerprint(splits),

@@ -31,7 +31,7 @@ def build_network(
     has_spans = lexicon.scheme is not None
     return RecurrentTagger(
         len(lexicon.words),
-        len(lexicon.characters),
+        len(lexicon.alphabet),
         len(lexicon.tags),
         allowed=allowed(lexicon),
         **config.network_arguments(has_spans=has_spans, vector_size=vector_size),
@@ -54,7 +54,7 @@ def train_tagger(
     if vectors is not None:
         ids, numbers = word_vectors(lexicon, vectors)
         is_trained = not config.text.freeze_vectors
-        model.set_vectors(torch.tensor(ids), torch.from_numpy(numbers), trained=is_trained)
+        model.words.set_vectors(torch.tensor(ids), torch.from_numpy(numbers), trained=is_trained)
     splits = corpus.splits
     texts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
     tokens = config.batches.batch_tokens

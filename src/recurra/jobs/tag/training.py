@@ -72,7 +72,7 @@ def train(
         "unseen": test.unseen,
         "confusion": confusion_table(test),
         "parameters": sum(p.numel() for p in network.parameters()),
-        "embedding_size": network.embedding.embedding_dim,
+        "embedding_size": network.words.own.embedding_dim,
         "seconds": round(outcome.seconds, 3),
         "tokens_per_s": round(outcome.units_per_s, 1),
         **provenance(config.seed),

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recurra.data.ragged import Ragged, by_length
+from recurra.data.length_batches import by_length
+from recurra.data.ragged import Ragged
 from recurra.errors import DataError
 from recurra.tasks.classify.encoding import EncodedExamples
 from recurra.tasks.classify.metrics import measure, measure_multi_label
@@ -40,12 +42,12 @@ def _by_batches(
     if not len(inputs):
         raise DataError("there is no example; expected one or more")
     device = next(model.parameters()).device
-    orders: list[int] = []
+    orders: list[np.ndarray] = []
     parts = []
     with evaluation_mode(model):
-        for chosen in by_length(inputs.lengths, rows=BATCH_ROWS, steps=BATCH_STEPS):
+        for chosen in by_length(inputs.lengths.numpy(), BATCH_STEPS, rows=BATCH_ROWS):
             padded, lengths = inputs.batch(chosen)
             parts.append(function(padded.to(device), lengths.to(device)).cpu())
-            orders += chosen
+            orders.append(chosen)
     joined = torch.cat(parts)
-    return torch.empty_like(joined).index_copy_(0, torch.tensor(orders), joined)
+    return torch.empty_like(joined).index_copy_(0, torch.from_numpy(np.concatenate(orders)), joined)

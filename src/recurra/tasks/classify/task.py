@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from recurra.data.ragged import Buckets
+from recurra.data.length_batches import Buckets
 from recurra.errors import ArgumentError, DataError
 from recurra.tasks.classify.encoding import EncodedExamples
 from recurra.tasks.classify.metrics import METRICS, MULTI_LABEL_METRICS

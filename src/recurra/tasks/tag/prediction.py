@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recurra.data.encoded_sentences import CHARACTERS, LONGEST, EncodedSentences
+from recurra.data.encoded_sentences import LONGEST, EncodedSentences
 from recurra.data.length_batches import by_length
 from recurra.data.lexicon import Lexicon
 from recurra.errors import ArgumentError
@@ -105,12 +105,11 @@ def run(
 
 def _word_vectors(model: Any, encoded: EncodedSentences, device: torch.device) -> torch.Tensor:
     """Each distinct word's vector, (distinct, features)."""
-    lengths = encoded.character_lengths
-    parts = by_length(lengths, BATCH)
+    parts = by_length(encoded.distinct.lengths, BATCH)
     if not parts:
         return torch.zeros(0, device=device)
     read = [
-        model.word_vectors(*(part.to(device) for part in encoded.spellings(group)))
+        model.words.distinct(*(part.to(device) for part in encoded.distinct.select(group)))
         for group in parts
     ]
     order = torch.from_numpy(np.argsort(np.concatenate(parts))).to(device)
@@ -190,14 +189,9 @@ class TagStream:
         """
         if len(words) != self.streams:
             raise ArgumentError(f"{len(words)} words for {self.streams} streams; pass one for each")
-        spelled = [self.lexicon.character_ids(word, CHARACTERS) for word in words]
-        lengths = torch.tensor([len(ids) for ids in spelled])
-        characters = torch.zeros(max(int(lengths.max()), 1), len(words), dtype=torch.long)
-        for column, ids in enumerate(spelled):
-            characters[: len(ids), column] = torch.tensor(ids, dtype=torch.long)
-        known = torch.tensor([self.lexicon.word_id(word) for word in words])
+        spelled = self.lexicon.spell(words).select(np.arange(len(words)))
         with evaluation_mode(self.model):
-            log_p, self.state = self.model.step(known, characters, lengths, self.state)
+            log_p, self.state = self.model.step(*spelled, self.state)
         best, ids = log_p.exp().max(1)
         return [
             (self.lexicon.tags[tag], p) for tag, p in zip(ids.tolist(), best.tolist(), strict=True)

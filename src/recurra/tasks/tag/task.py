@@ -61,7 +61,7 @@ class TaggingTask:
             raise DataError(f"{train.where}: no word to train on")
         self.encoded = EncodedSentences([w for w, _ in pairs], lexicon, tags=[t for _, t in pairs])
         self.batches = LengthBatches(self.encoded.lengths, batch_tokens, seed=seed)
-        model.count_words(lexicon.counts)
+        model.words.count_words(lexicon.counts)
         self._rank, self._ranks = 0, 1
 
     def shard(self, rank: int, ranks: int) -> None:
