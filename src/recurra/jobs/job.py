@@ -1,6 +1,6 @@
 """What the command line knows of a task: a job, and where to find it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -90,6 +90,29 @@ class Comparison:
     table: Table
 
 
+@dataclass(frozen=True)
+class Contest:
+    """A task on its embedded data, read already: what `recurra compare all` asks of it.
+
+    Attributes:
+        metric: what networks are ranked by, in words.
+        higher_is_better: its direction.
+        score: it, from a model's figures on test.
+        baseline: name of the task's plain model, and
+        baseline_figures: its `test`, `parameters` and `seconds`.
+        build: the untrained network of a configuration.
+        train: it trained and measured in a folder, of which nothing is kept.
+    """
+
+    metric: str
+    higher_is_better: bool
+    score: Callable[[Mapping[str, Any]], float]
+    baseline: str
+    baseline_figures: Mapping[str, Any] = field(repr=False)
+    build: Callable[[Any], Any] = field(repr=False)
+    train: Callable[[Any, Path, Reporter], Any] = field(repr=False)
+
+
 class Job(Protocol):
     """The module `recurra.jobs.<task>.job`: a task from files to a model in use.
 
@@ -136,6 +159,9 @@ class Job(Protocol):
         self, config: Any, cells: Sequence[str], folder: Path, reporter: Reporter
     ) -> Comparison:
         """Train and measure the task's models side by side, and draw them."""
+
+    def contest(self, config: Any, reporter: Reporter) -> Contest:
+        """Read the data of a configuration, measure the plain baseline, be ready to train."""
 
 
 def find_job(task: str) -> Job:

@@ -137,7 +137,7 @@ def fit_network(
         title=title,
     )
     if outcome.reason == "interrupted":
-        raise Interrupted(outcome.stop_signal, folder, config.task)
+        raise Interrupted(outcome.stop_signal, f"recurra train {config.task} --resume {folder}")
     return outcome if outcome.is_main_process else None
 
 

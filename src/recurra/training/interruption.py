@@ -2,7 +2,6 @@
 
 import signal
 import threading
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -12,15 +11,13 @@ class Interrupted(KeyboardInterrupt):
 
     Args:
         signal_number: SIGINT or SIGTERM.
-        folder: of the run.
-        task: of the run.
+        command: what goes on from here.
     """
 
-    def __init__(self, signal_number: int, folder: Path, task: str) -> None:
-        super().__init__(
-            f"stopped by {signal.Signals(signal_number).name} and saved; go on with: "
-            f"recurra train {task} --resume {folder}"
-        )
+    def __init__(self, signal_number: int, command: str) -> None:
+        name = signal.Signals(signal_number).name
+        super().__init__(f"stopped by {name} and saved; go on with: {command}")
+        self.signal_number = signal_number
         self.exit_code = 128 + signal_number
 
 

@@ -11,9 +11,10 @@ from recurra.jobs.classify.baselines import measure_baselines
 from recurra.jobs.classify.classifier import Classifier
 from recurra.jobs.classify.config import ClassifierConfig
 from recurra.jobs.classify.material import read_material
-from recurra.jobs.classify.training import train
+from recurra.jobs.classify.training import build_network, train
 from recurra.jobs.comparison import write_comparison
 from recurra.jobs.configurations import to_yaml
+from recurra.jobs.job import Contest
 from recurra.jobs.machine import origin
 from recurra.training.files import write_text
 from recurra.training.progress import Reporter
@@ -79,4 +80,23 @@ def _drawn(entries: Mapping[str, Any], models: Mapping[str, Classifier]) -> Any:
             for name, entry in entries.items()
             if name not in models
         },
+    )
+
+
+def contest_of(config: ClassifierConfig, reporter: Reporter) -> Contest:
+    """See `recurra.jobs.job.Job.contest`."""
+    material = read_material(config.examples)
+    name, baseline = list(measure_baselines(config, material, reporter).items())[-1]
+
+    def fit(member: ClassifierConfig, folder: Path, shown: Reporter) -> Classifier | None:
+        return train(member, folder, shown, material=material, baselines={}, keep=False)
+
+    return Contest(
+        metric="accuracy",
+        higher_is_better=True,
+        score=lambda test: float(test["accuracy"]),
+        baseline=model_name(name),
+        baseline_figures=baseline,
+        build=lambda member: build_network(member, material),
+        train=fit,
     )

@@ -11,7 +11,7 @@ from recurra.errors import ArgumentError, DataError
 from recurra.insight.classifier_report import model_name, verdict
 from recurra.jobs.classify.classifier import Classifier, Prediction
 from recurra.jobs.classify.config import ClassifierConfig
-from recurra.jobs.job import Answer, Comparison, Summary, Table
+from recurra.jobs.job import Answer, Comparison, Contest, Summary, Table
 from recurra.training.progress import Reporter
 
 Config = ClassifierConfig
@@ -152,6 +152,13 @@ def compare(
     }
     best_first = sorted(models, key=lambda name: -models[name]["test"]["accuracy"])
     return Comparison(folder, figures, table({name: models[name] for name in best_first}))
+
+
+def contest(config: ClassifierConfig, reporter: Reporter) -> Contest:
+    """Networks by accuracy, beside the bag of n-grams."""
+    from recurra.jobs.classify.comparison import contest_of
+
+    return contest_of(config, reporter)
 
 
 def table(models: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -11,7 +11,10 @@ from recurra.jobs.comparison import write_comparison
 from recurra.jobs.configurations import to_yaml
 from recurra.jobs.forecast.config import ForecastConfig
 from recurra.jobs.forecast.dataset import read_dataset
-from recurra.jobs.forecast.training import train
+from recurra.jobs.forecast.forecaster import Forecaster
+from recurra.jobs.forecast.network import build_network
+from recurra.jobs.forecast.training import measure_baselines, train
+from recurra.jobs.job import Contest
 from recurra.jobs.machine import origin
 from recurra.tasks.forecast.measures import HIGHER_IS_BETTER
 from recurra.training.files import write_text
@@ -82,4 +85,25 @@ def _member(base: ForecastConfig, name: str, window: int) -> ForecastConfig:
             "windows": windows,
             "network": network,
         }
+    )
+
+
+def contest_of(config: ForecastConfig, reporter: Reporter) -> Contest:
+    """See `recurra.jobs.job.Job.contest`."""
+    data = read_dataset(config)
+    baselines = measure_baselines(config, data)
+    baselines.pop("best_possible", None)
+    best = min(baselines, key=lambda name: error_of(baselines[name]["valid"]))
+
+    def fit(member: ForecastConfig, folder: Path, shown: Reporter) -> Forecaster | None:
+        return train(member, folder, shown, data=data, keep=False)
+
+    return Contest(
+        metric="error (mean of Brier score and MASE)",
+        higher_is_better=False,
+        score=error_of,
+        baseline=best.replace("_", " "),
+        baseline_figures={"parameters": 0, "seconds": 0.0, **baselines[best]},
+        build=lambda member: build_network(member, data),
+        train=fit,
     )

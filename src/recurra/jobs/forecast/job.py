@@ -9,7 +9,7 @@ from recurra.errors import ArgumentError
 from recurra.insight.forecast_report import headline_columns, headline_rows, model_name, verdict
 from recurra.jobs.forecast.config import ForecastConfig
 from recurra.jobs.forecast.forecaster import Forecaster
-from recurra.jobs.job import Answer, Comparison, Summary, Table
+from recurra.jobs.job import Answer, Comparison, Contest, Summary, Table
 from recurra.training.progress import Reporter
 
 if TYPE_CHECKING:
@@ -106,6 +106,13 @@ def compare(
         for entry in ordered
     ]
     return Comparison(folder, figures, Table(columns, rows))
+
+
+def contest(config: ForecastConfig, reporter: Reporter) -> Contest:
+    """Networks by their error, beside the baseline that is best on valid."""
+    from recurra.jobs.forecast.comparison import contest_of
+
+    return contest_of(config, reporter)
 
 
 def table(metrics: Mapping[str, Any]) -> Table:

@@ -9,9 +9,12 @@ from recurra.insight.language_model_report import comparison_report, model_name
 from recurra.jobs import run_folder
 from recurra.jobs.comparison import write_comparison
 from recurra.jobs.configurations import to_yaml
+from recurra.jobs.job import Contest
 from recurra.jobs.lm.config import LanguageModelConfig
 from recurra.jobs.lm.corpus import read_corpus
 from recurra.jobs.lm.language_model import LanguageModel
+from recurra.jobs.lm.network import build_network
+from recurra.jobs.lm.ngrams import measure_baselines
 from recurra.jobs.lm.training import train
 from recurra.jobs.machine import origin
 from recurra.training.files import write_text
@@ -84,4 +87,26 @@ def _drawn(figures: Mapping[str, Any], models: Mapping[str, LanguageModel]) -> A
             for name, entry in entries.items()
             if name not in models
         },
+    )
+
+
+def contest_of(config: LanguageModelConfig, reporter: Reporter) -> Contest:
+    """See `recurra.jobs.job.Job.contest`."""
+    corpus = read_corpus(config.text)
+    baselines = measure_baselines(config, corpus, reporter)
+    name, baseline = next(iter(baselines.items()))
+    without = config.ngram.model_copy(update={"baselines": ()})
+
+    def fit(member: LanguageModelConfig, folder: Path, shown: Reporter) -> LanguageModel | None:
+        member = member.model_copy(update={"ngram": without})
+        return train(member, folder, shown, corpus=corpus, keep=False)
+
+    return Contest(
+        metric="perplexity",
+        higher_is_better=False,
+        score=lambda test: float(test["perplexity"]),
+        baseline=model_name(name),
+        baseline_figures=baseline.figures,
+        build=lambda member: build_network(member, len(corpus.tokenizer.vocabulary)),
+        train=fit,
     )

@@ -7,7 +7,7 @@ from typing import Any
 from recurra.data.splits import TextSplits
 from recurra.errors import ArgumentError
 from recurra.insight.language_model_report import model_name, verdict
-from recurra.jobs.job import Answer, Comparison, Summary, Table
+from recurra.jobs.job import Answer, Comparison, Contest, Summary, Table
 from recurra.jobs.lm.config import LanguageModelConfig
 from recurra.jobs.lm.language_model import LanguageModel
 from recurra.training.progress import Reporter
@@ -95,6 +95,13 @@ def compare(
     }
     best_first = sorted(models, key=lambda name: models[name]["test"]["perplexity"])
     return Comparison(folder, figures, table({name: models[name] for name in best_first}))
+
+
+def contest(config: LanguageModelConfig, reporter: Reporter) -> Contest:
+    """Networks by perplexity, beside the longest n-gram model."""
+    from recurra.jobs.lm.comparison import contest_of
+
+    return contest_of(config, reporter)
 
 
 def table(models: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -9,11 +9,13 @@ from recurra.insight.tagging_report import comparison_report
 from recurra.jobs import run_folder
 from recurra.jobs.comparison import write_comparison
 from recurra.jobs.configurations import to_yaml
+from recurra.jobs.job import Contest
 from recurra.jobs.machine import origin
 from recurra.jobs.tag.config import TaggerConfig
 from recurra.jobs.tag.corpus import read_corpus
+from recurra.jobs.tag.network import build_network
 from recurra.jobs.tag.tagger import Tagger
-from recurra.jobs.tag.training import primary_metric, train
+from recurra.jobs.tag.training import measure_baseline, primary_metric, train
 from recurra.training.files import write_text
 from recurra.training.progress import Reporter
 
@@ -75,3 +77,22 @@ def _figures(models: Mapping[str, Tagger], base: TaggerConfig, metric: str) -> d
         "data": first["data"],
         **origin(base.seed),
     }
+
+
+def contest_of(config: TaggerConfig, reporter: Reporter) -> Contest:
+    """See `recurra.jobs.job.Job.contest`."""
+    corpus = read_corpus(config.text)
+    metric = primary_metric(corpus.lexicon)
+
+    def fit(member: TaggerConfig, folder: Path, shown: Reporter) -> Tagger | None:
+        return train(member, folder, shown, corpus=corpus, keep=False)
+
+    return Contest(
+        metric=metric,
+        higher_is_better=True,
+        score=lambda test: float(test[metric]),
+        baseline="most frequent tag",
+        baseline_figures=measure_baseline(corpus),
+        build=lambda member: build_network(member, corpus.lexicon, None),
+        train=fit,
+    )

@@ -8,7 +8,7 @@ from typing import Any
 from recurra.data.tagged_text import TaggedSplits
 from recurra.errors import ArgumentError
 from recurra.insight.tagging_report import verdict
-from recurra.jobs.job import Answer, Comparison, Summary, Table
+from recurra.jobs.job import Answer, Comparison, Contest, Summary, Table
 from recurra.jobs.tag.config import TaggerConfig
 from recurra.jobs.tag.tagger import Tagger, read_inputs
 from recurra.tasks.tag.prediction import TaggedSentence
@@ -117,6 +117,13 @@ def compare(
     models = {entry["description"]: entry for entry in figures["models"].values()}
     best_first = sorted(models, key=lambda name: -models[name]["test"][metric])
     return Comparison(folder, figures, table({name: models[name] for name in best_first}))
+
+
+def contest(config: TaggerConfig, reporter: Reporter) -> Contest:
+    """Networks by their tags, beside each word's most frequent one."""
+    from recurra.jobs.tag.comparison import contest_of
+
+    return contest_of(config, reporter)
 
 
 def table(models: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -9,10 +9,12 @@ from recurra.insight.translation_report import comparison_report
 from recurra.jobs import run_folder
 from recurra.jobs.comparison import write_comparison
 from recurra.jobs.configurations import to_yaml
+from recurra.jobs.job import Contest
 from recurra.jobs.machine import origin
 from recurra.jobs.translate.config import TranslatorConfig
 from recurra.jobs.translate.corpus import read_corpus
-from recurra.jobs.translate.training import train
+from recurra.jobs.translate.network import build_network
+from recurra.jobs.translate.training import measure_copy, train
 from recurra.jobs.translate.translator import Translator
 from recurra.training.files import write_text
 from recurra.training.progress import Reporter
@@ -118,3 +120,21 @@ def _figures(
         **origin(base.seed),
         "versions": first.metrics["versions"],
     }
+
+
+def contest_of(config: TranslatorConfig, reporter: Reporter) -> Contest:
+    """See `recurra.jobs.job.Job.contest`."""
+    corpus = read_corpus(config.text)
+
+    def fit(member: TranslatorConfig, folder: Path, shown: Reporter) -> Translator | None:
+        return train(member, folder, shown, corpus=corpus, keep=False)
+
+    return Contest(
+        metric="exact match",
+        higher_is_better=True,
+        score=lambda test: float(test["exact_match"]),
+        baseline="copy of the source",
+        baseline_figures=measure_copy(corpus.splits),
+        build=lambda member: build_network(member, corpus.tokenizers),
+        train=fit,
+    )

@@ -8,7 +8,7 @@ from typing import Any
 from recurra.data.parallel import ParallelSplits
 from recurra.errors import ArgumentError
 from recurra.insight.translation_report import verdict
-from recurra.jobs.job import Answer, Comparison, Summary, Table
+from recurra.jobs.job import Answer, Comparison, Contest, Summary, Table
 from recurra.jobs.translate.config import TranslatorConfig
 from recurra.jobs.translate.translator import Translator
 from recurra.tasks.translate.translation import Translation
@@ -147,6 +147,13 @@ def compare(
     figures = compare_translators(config, cells, folder, reporter)
     models = {entry["added"]: entry for entry in figures["models"].values()}
     return Comparison(folder, figures, table(models, "added"))
+
+
+def contest(config: TranslatorConfig, reporter: Reporter) -> Contest:
+    """Networks by exact translations, beside the copied source."""
+    from recurra.jobs.translate.comparison import contest_of
+
+    return contest_of(config, reporter)
 
 
 def table(models: Mapping[str, Mapping[str, Any]], first: str = "model") -> Table:

@@ -82,7 +82,7 @@ def train(
         "valid": valid.figures,
         "test": test.figures,
         "greedy_test": greedy_figures,
-        "baselines": {"copy_of_the_source": _copied(corpus.splits)},
+        "baselines": {"copy_of_the_source": measure_copy(corpus.splits)},
         "signatures": test.signatures,
         "chosen_by": task.primary_metric,
         "parameters": sum(p.numel() for p in network.parameters()),
@@ -156,7 +156,7 @@ def _samples(text: ParallelText, hypotheses: Sequence[str]) -> dict[str, list[di
     }
 
 
-def _copied(splits: ParallelSplits) -> dict[str, Any]:
+def measure_copy(splits: ParallelSplits) -> dict[str, Any]:
     """Figures of the source taken as its own translation."""
     return {
         "valid": corpus_metrics(splits.valid.source, splits.valid.target)[0],
