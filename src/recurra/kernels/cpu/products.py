@@ -27,6 +27,9 @@ _Values = ctypes.c_int64 * max(len(SUM_ARGUMENTS), len(PACK_ARGUMENTS))
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """rows @ weight.T + bias, by oneDNN where torch has it: the fastest here by far if large."""
+    if rows.shape[1] == 1:  # a single feature: an outer product, in which libraries are slow
+        column = weight[:, 0]
+        return rows * column if bias is None else torch.addcmul(bias, rows, column)
     if torch._C._has_mkldnn and rows.shape[0] * weight.numel() >= LEAST_ONEDNN:
         product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
         return product

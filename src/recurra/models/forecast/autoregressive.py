@@ -28,6 +28,8 @@ from recurra.models.forecast.inputs import (
     scaling_and_heads,
 )
 
+MOST_ROWS = 4000  # paths drawn at once: with more, a step's gates no longer stay in the cache
+
 
 class AutoregressiveForecaster(nn.Module):
     """Forecast step by step, by paths drawn from the distribution of each next step.
@@ -37,7 +39,7 @@ class AutoregressiveForecaster(nn.Module):
             `DirectForecaster`.
         head: a distribution: "gaussian", "student_t" or "negative_binomial".
         levels: of the quantiles, which are those of the paths.
-        paths: how many are drawn for each forecast, as one batch.
+        paths: how many are drawn for each forecast, side by side.
 
     Raises:
         ArgumentError: a head that cannot be sampled.
@@ -162,9 +164,13 @@ class AutoregressiveForecaster(nn.Module):
     ) -> Forecast:
         static = self.encoder.covariates.static(windows)
         ahead = future[:, -self.horizon :]
+        own = (memory, ahead, static, loc, scale)
+        count = max(1, MOST_ROWS // self.paths)
+        some = zip(*(torch.split(part, count) for part in own), strict=True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # equal questions get equal answers
-            paths, means = self.sample(memory, ahead, static, loc, scale)
+            found = [self.sample(*parts) for parts in some]
+        paths, means = (torch.cat(parts) for parts in zip(*found, strict=True))
         return Forecast(means.mean(1), paths.quantile(levels, dim=1).movedim(0, -1))
 
     def _scale(self, windows: Windows) -> tuple[Tensor, Tensor]:
