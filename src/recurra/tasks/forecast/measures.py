@@ -1,7 +1,8 @@
 """All measures of a back-test: for each target, over all targets, and by step of the horizon."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ def measure(backtest: Backtest, yardstick: Yardstick) -> dict[str, Any]:
         without forecasts is left out.
     """
     by_target = {
-        name: _measure_one(backtest, yardstick, k, slice(None))
+        name: {key: one() for key, one in _measures_of(backtest, yardstick, k).items()}
         for k, name in enumerate(yardstick.names)
         if not np.isnan(backtest.mean[..., k]).all()
     }
@@ -116,12 +117,12 @@ def by_horizon(
         if np.isnan(backtest.mean[..., k]).all():
             continue
         steps = [
-            _measure_one(backtest, yardstick, k, slice(h, h + 1))
+            _measures_of(backtest, yardstick, k, slice(h, h + 1))
             for h in range(backtest.truth.shape[1])
         ]
         for name in names:
             if name in steps[0]:
-                found.setdefault(name, {})[target] = [step[name] for step in steps]
+                found.setdefault(name, {})[target] = [step[name]() for step in steps]
     return found
 
 
@@ -149,37 +150,38 @@ def score(backtest: Backtest, yardstick: Yardstick, is_squared: bool = False) ->
     return float(np.mean(known)) if known else float("inf")
 
 
-def _measure_one(
-    backtest: Backtest, yardstick: Yardstick, k: int, steps: slice
-) -> dict[str, float | None]:
+def _measures_of(
+    backtest: Backtest, yardstick: Yardstick, k: int, steps: slice = slice(None)
+) -> dict[str, Callable[[], float | None]]:
+    """What computes each measure of target k at some steps of the horizon."""
     truth, mean = backtest.truth[:, steps, k], backtest.mean[:, steps, k]
     if yardstick.kinds[k] == "yesno":
         return {
-            "brier": metrics.brier(truth, mean),
-            "log_loss": metrics.log_loss(truth, mean),
-            "auc": metrics.auc(truth, mean),
-            "accuracy": metrics.accuracy(truth, mean),
+            "brier": lambda: metrics.brier(truth, mean),
+            "log_loss": lambda: metrics.log_loss(truth, mean),
+            "auc": lambda: metrics.auc(truth, mean),
+            "accuracy": lambda: metrics.accuracy(truth, mean),
         }
     quantiles = backtest.quantiles[:, steps, k]
     levels = np.array(yardstick.levels)
     median = quantile(quantiles, yardstick.levels, 0.5)
     std = yardstick.std[k]
     scale = yardstick.scale[yardstick.owner[backtest.origins], k]
-    found = {
-        "mae": metrics.mae(truth, median),
-        "mse": metrics.mse(truth, mean),
-        "rmse": metrics.rmse(truth, mean),
-        "mase": metrics.mase(truth, median, scale),
-        "smape": metrics.smape(truth, median),
-        "crps": metrics.crps(truth, quantiles, levels),
-        "wql": metrics.weighted_quantile_loss(truth, quantiles, levels),
-        "mse_scaled": metrics.mse(truth / std, mean / std),
-        "mae_scaled": metrics.mae(truth / std, median / std),
+    found: dict[str, Callable[[], float | None]] = {
+        "mae": lambda: metrics.mae(truth, median),
+        "mse": lambda: metrics.mse(truth, mean),
+        "rmse": lambda: metrics.rmse(truth, mean),
+        "mase": lambda: metrics.mase(truth, median, scale),
+        "smape": lambda: metrics.smape(truth, median),
+        "crps": lambda: metrics.crps(truth, quantiles, levels),
+        "wql": lambda: metrics.weighted_quantile_loss(truth, quantiles, levels),
+        "mse_scaled": lambda: metrics.mse(truth / std, mean / std),
+        "mae_scaled": lambda: metrics.mae(truth / std, median / std),
     }
     if yardstick.has_intervals:
         for width in INTERVALS:
-            low, high = interval(quantiles, yardstick.levels, width)
-            found[f"coverage_{round(100 * width)}"] = metrics.coverage(truth, low, high)
+            ends = interval(quantiles, yardstick.levels, width)
+            found[f"coverage_{round(100 * width)}"] = partial(metrics.coverage, truth, *ends)
     return found
 
 
