@@ -16,6 +16,7 @@ from recurra.tasks.forecast.baselines import (
     History,
     baseline_forecast,
     baseline_points,
+    error_quantiles,
     is_seasonal,
     naive2,
 )
@@ -125,8 +126,22 @@ def test_baselines_say_what_their_names_say():
     ahead = [values[origin[0] + 1], values[origin[0] + 2]]
     assert points["seasonal_naive"](origin)[0, :, 0].tolist() == ahead
     np.testing.assert_allclose(points["climatology"](origin)[0, :, 0], ahead)
-    mean, quantiles = baseline_forecast(given, points["seasonal_naive"], test)
+    naive = points["seasonal_naive"]
+    widths = error_quantiles(given, "seasonal_naive", naive)
+    mean, quantiles = baseline_forecast(given, naive, widths, test)
     np.testing.assert_allclose(quantiles[0, :, 0], np.repeat(mean[0, :, 0, None], 19, axis=1))
+
+
+def test_a_point_forecast_is_its_own_median_and_climatology_knows_the_median_of_its_errors():
+    values = [0.0, 0.0, 0.0, 8.0] * 8 + [0.0, 0.0, 0.0, 9.0] * 2  # steps of a season of one
+    given, test = history(values, season=1)
+    points = baseline_points(given)
+    for name, median in (("last_value", None), ("climatology", 0.0)):
+        widths = error_quantiles(given, name, points[name])
+        mean, quantiles = baseline_forecast(given, points[name], widths, test)
+        expected = mean if median is None else np.full(mean.shape, median)
+        np.testing.assert_allclose(quantile(quantiles, LEVELS, 0.5), expected)
+        assert quantiles[0, 0, 0, -1] > quantiles[0, 0, 0, 0]
 
 
 def test_a_missing_season_is_looked_for_further_back():

@@ -22,6 +22,7 @@ from recurra.tasks.forecast.baselines import (
     History,
     baseline_forecast,
     baseline_points,
+    error_quantiles,
     naive2,
 )
 from recurra.tasks.forecast.measures import Backtest, by_horizon, measure, quantile
@@ -131,12 +132,12 @@ def measure_baselines(config: ForecastConfig, data: Dataset) -> dict[str, Any]:
         points["autoets"] = autoets_points(history)
     figures: dict[str, Any] = {}
     for name, point in points.items():
+        widths = error_quantiles(history, name, point)
         found = {}
         for split in ("valid", "test"):
             origins = data.origins[split]
-            found[split] = Backtest(
-                origins, data.truth[split], *baseline_forecast(history, point, origins)
-            )
+            own = baseline_forecast(history, point, widths, origins)
+            found[split] = Backtest(origins, data.truth[split], *own)
         figures[name] = _figures(data, found)
     if data.simulated is not None:
         best = {split: best_backtest(config, data, split) for split in ("valid", "test")}

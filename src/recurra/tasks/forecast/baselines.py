@@ -22,6 +22,7 @@ Points = Callable[[Ints], Floats]
 
 MOST_ORIGINS = 4000  # of the training rows that errors are taken from
 NEAR_DAYS = 10  # of a day of the year, in its climatology
+POINT_FORECASTS = {"last_value", "seasonal_naive", "autoets"}
 SEASONS_BACK = 4  # that a seasonal naive forecast looks for a value
 
 
@@ -58,35 +59,47 @@ def baseline_points(history: History) -> dict[str, Points]:
     return found
 
 
-def baseline_forecast(history: History, points: Points, origins: Ints) -> tuple[Floats, Floats]:
-    """Means and quantiles (origins, horizon, targets, levels) of a baseline."""
-    yardstick, series = history.yardstick, history.series
-    some = history.train_origins
+def error_quantiles(history: History, name: str, points: Points) -> Floats:
+    """Quantiles of a baseline's errors in training, (horizon, targets, levels), in units of scale.
+
+    Those of a point forecast lie around it, so that its MAE and MASE are its own, as they are
+    published; a mean's may lie anywhere, so that climatology knows its median.
+    """
+    yardstick, series, some = history.yardstick, history.series, history.train_origins
     within = some - series.offsets[:-1][series.owner[some]]
     has_season = within + 1 >= yardstick.season
     some = some[has_season] if has_season.any() else some
-    step = -(-len(some) // MOST_ORIGINS)
-    some = some[::step]
-    truth, in_training, mean = (
-        truth_at(series, some, history.horizon),
-        points(some),
-        points(origins),
-    )
+    some = some[:: -(-len(some) // MOST_ORIGINS)]
+    errors = truth_at(series, some, history.horizon) - points(some)
+    errors = errors / _scale(history)[series.owner[some]][:, None]
     levels = np.array(yardstick.levels)
-    quantiles = np.empty((*mean.shape, len(levels)))
-    scale = np.where(np.isnan(yardstick.scale), yardstick.std, yardstick.scale)
+    widths = np.zeros((*errors.shape[1:], len(levels)))
+    for h, k in np.ndindex(errors.shape[1:]):
+        seen = errors[:, h, k][~np.isnan(errors[:, h, k])]
+        if len(seen):
+            middle = np.median(seen) if name in POINT_FORECASTS else 0.0
+            widths[h, k] = np.quantile(seen, levels) - middle
+    return widths
+
+
+def baseline_forecast(
+    history: History, points: Points, widths: Floats, origins: Ints
+) -> tuple[Floats, Floats]:
+    """Means and quantiles (origins, horizon, targets, levels) of a baseline."""
+    yardstick = history.yardstick
+    mean, levels = points(origins), np.array(yardstick.levels)
+    here = _scale(history)[history.series.owner[origins]][:, None, :, None]
+    quantiles = mean[..., None] + here * widths
     for k, kind in enumerate(yardstick.kinds):
         if kind == "yesno":
             quantiles[:, :, k] = levels > 1 - mean[:, :, k, None]
-            continue
-        own = scale[series.owner[some], k][:, None]
-        errors = (truth[:, :, k] - in_training[:, :, k]) / own
-        for h in range(history.horizon):
-            seen = errors[:, h][~np.isnan(errors[:, h])]
-            width = np.quantile(seen, levels) if len(seen) else np.zeros(len(levels))
-            here = scale[series.owner[origins], k]
-            quantiles[:, h, k] = mean[:, h, k, None] + here[:, None] * width
     return mean, quantiles
+
+
+def _scale(history: History) -> Floats:
+    """(series, targets) the seasonal scale, or the deviation where that is not defined."""
+    yardstick = history.yardstick
+    return np.where(np.isnan(yardstick.scale), yardstick.std, yardstick.scale)
 
 
 def _filled(history: History) -> Floats:
