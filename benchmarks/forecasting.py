@@ -1,6 +1,6 @@
-"""Forecasting: the default job, speed, and public data, by the command line's own code.
+"""Forecasting: the default job and public data, by the command line's own code.
 
-    python benchmarks/forecasting.py weather speed
+    python benchmarks/forecasting.py weather
     python benchmarks/forecasting.py ett m4 nyc --data FOLDER [--horizons 96,192]
 
 FOLDER has `ett/ETTh1.csv` (https://github.com/zhouhaoyi/ETDataset), `m4-hourly/Hourly-train.csv`
@@ -20,12 +20,11 @@ from typing import Any
 import machine
 import numpy as np
 import polars as pl
-import torch
 
 from recurra.jobs.configurations import resolve
 from recurra.jobs.forecast.dataset import read_dataset
 from recurra.jobs.forecast.forecaster import Forecaster
-from recurra.jobs.forecast.training import build_task, train
+from recurra.jobs.forecast.training import train
 from recurra.tasks.forecast import metrics
 from recurra.tasks.forecast.baselines import naive2
 from recurra.tasks.forecast.measures import Backtest, measure, scales
@@ -65,92 +64,6 @@ def weather() -> dict[str, Any]:
     names["best_possible"] = model.metrics["best_possible"]
     tomorrow = {name: value["by_horizon"]["brier"]["rain>0"][0] for name, value in names.items()}
     return {"wall_s": time.perf_counter() - start_s, "brier_of_tomorrow": tomorrow, **figures}
-
-
-def speed(steps: int) -> dict[str, Any]:
-    """Horizon 24, look-back 72, 200 series of 1,000 steps, two layers of 128, batches of 128."""
-    random = np.random.default_rng(0)
-    time_steps = np.arange(1000)
-    values = [
-        10
-        + random.random() * 5
-        + 3 * np.sin(time_steps * 2 * np.pi / 24)
-        + random.standard_normal(1000)
-        for _ in range(200)
-    ]
-    table = pl.DataFrame(
-        {
-            "id": np.repeat([f"s{k}" for k in range(200)], 1000),
-            "t": np.tile(time_steps, 200),
-            "y": np.concatenate(values),
-        }
-    )
-    common = [
-        *("time=t", "id=id", "target=y", "calendar=false", "season=24", "horizon=24", "window=72"),
-        *("hidden_size=128", "num_layers=2", "dropout=0", "batch_size=128"),
-    ]
-    found: dict[str, Any] = {}
-    for model, own in (
-        ("direct", ["cell=lstm", "head=mae", "carries=false", "scaling=reversible"]),
-        ("direct_gru", ["cell=gru", "head=mae", "carries=false", "scaling=reversible"]),
-        ("autoregressive", ["cell=lstm", "head=student_t", "scaling=mean"]),
-    ):
-        name = model.split("_")[0]
-        config = resolve("forecast", None, [*common, *own, f"model={name}"], IN_MEMORY)
-        data = read_dataset(config, table)
-        task = build_task(config, data)
-        found[model] = _timed(task, steps)
-        if name == "autoregressive":
-            found["sampling_100_paths_of_200_series"] = _sampling(task)
-    return found
-
-
-def _timed(task: Any, steps: int = 200) -> dict[str, float]:
-    """Seconds of training steps, by the clock and of processor, and the share that gathers windows.
-
-    The processor's seconds say what a quiet machine would need, where others share this one.
-    """
-    optimizer = torch.optim.AdamW(task.model.parameters(), lr=1e-3)
-
-    def step(index: int) -> None:
-        loss = task.training_step(task.batch(0, index), None).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    step(0)
-    start_s, start_cpu_s = time.perf_counter(), time.process_time()
-    for index in range(steps):
-        step(index % task.batches_per_epoch())
-    seconds, cpu_s = time.perf_counter() - start_s, time.process_time() - start_cpu_s
-    start_s = time.process_time()
-    for index in range(steps):
-        rows = task.batch(0, index % task.batches_per_epoch())
-        task.flat.gather(rows, task.model.window, task.model.horizon)
-    gather_s = time.process_time() - start_s
-    return {
-        "steps": steps,
-        "seconds": round(seconds, 2),
-        "processor_seconds": round(cpu_s, 2),
-        "share_of_loading": round(gather_s / cpu_s, 4),
-    }
-
-
-def _sampling(task: Any) -> dict[str, float]:
-    """Seconds of 100 paths of 24 steps for the last window of each of 200 series."""
-    last = torch.from_numpy(task.origins["test"])
-    owner = task.flat.owner[last]
-    ends = torch.stack([last[owner == s].max() for s in range(200)])
-    task.model.eval()
-    levels = torch.tensor([0.1, 0.5, 0.9])
-    seconds = []
-    with torch.no_grad():
-        for _ in range(2):
-            start_s, start_cpu_s = time.perf_counter(), time.process_time()
-            windows = task.flat.gather(ends, task.model.window, task.model.horizon)
-            task.model.forecast(windows, levels)
-            seconds.append((time.perf_counter() - start_s, time.process_time() - start_cpu_s))
-    return {"seconds": round(min(seconds)[0], 2), "processor_seconds": round(min(seconds)[1], 2)}
 
 
 def ett(data: Path, horizons: list[int]) -> dict[str, Any]:
@@ -245,16 +158,13 @@ def nyc(data: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("parts", nargs="+", choices=["weather", "speed", "ett", "m4", "nyc"])
+    parser.add_argument("parts", nargs="+", choices=["weather", "ett", "m4", "nyc"])
     parser.add_argument("--data", type=Path, help="folder of the public data")
     parser.add_argument("--horizons", default="96,192,336,720", help="of ETTh1")
-    parser.add_argument("--steps", type=int, default=200, help="of training that speed measures")
     given = parser.parse_args()
     for part in given.parts:
         if part == "weather":
             found = weather()
-        elif part == "speed":
-            found = speed(given.steps)
         elif part == "ett":
             horizons = [int(horizon) for horizon in given.horizons.split(",")]
             found = ett(given.data, horizons)
