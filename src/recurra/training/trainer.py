@@ -14,6 +14,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from recurra.tasks.task import Task
+from recurra.training.allocation import keep_freed_memory
 from recurra.training.checkpoints import AtomicCheckpointIO, best_path, last_path
 from recurra.training.course import Course
 from recurra.training.csv_logger import CsvLog, log_columns
@@ -83,6 +84,7 @@ def fit(
     """
     reporter = reporter or Reporter()
     folder.mkdir(parents=True, exist_ok=True)
+    keep_freed_memory()
     total_steps = options.max_epochs * task.batches_per_epoch()
     with StopRequest() as stop, reporter.bar(title, task.unit) as bar, _quiet_lightning():
         course = Course(options, folder, bar, stop, total_steps)
