@@ -56,12 +56,12 @@ def build(name: str, sizes=SIZES, **options) -> Any:
     if name == "autoregressive":
         common = {"head": "gaussian", "paths": 20, "scaling": "standard", **common}
         return AutoregressiveForecaster(sizes, **common)
-    if name == "segment":
-        return SegmentForecaster(sizes, segment=5, **common)
+    if name.startswith("segment"):
+        return SegmentForecaster(sizes, segment=5, highway=name == "segment+highway", **common)
     return DenseForecaster(sizes, **common)
 
 
-NAMES = ("direct", "autoregressive", "segment", "dense")
+NAMES = ("direct", "autoregressive", "segment", "segment+highway", "dense")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -146,6 +146,20 @@ def test_steps_before_a_series_begins_change_nothing(name):
         torch.testing.assert_close(model.loss(given), model.loss(other))
         one, two = (model.forecast(w, levels).mean for w in (given, other))
         torch.testing.assert_close(one, two)
+
+
+def test_a_highway_is_a_linear_map_from_the_window_of_each_target():
+    model = build("segment+highway", head="mae", scaling="none", levels=(0.5,)).eval()
+    given, levels = windows(gaps=False), torch.tensor([0.5])
+    plain = build("segment", head="mae", scaling="none", levels=(0.5,)).eval()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    with torch.no_grad():
+        without = plain.forecast(given, levels).mean
+        assert torch.equal(model.forecast(given, levels).mean, without)  # it begins as zero
+        model.highway.weight[2, 3] = 0.5  # step 3 of the horizon reads step 4 of the window
+        expected = without.clone()
+        expected[:, 2] += 0.5 * given.target[:, 3]
+        torch.testing.assert_close(model.forecast(given, levels).mean, expected)
 
 
 def test_a_network_that_draws_needs_a_distribution():

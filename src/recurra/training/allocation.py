@@ -18,5 +18,5 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    is_kept = mallopt(M_TRIM_THRESHOLD, KEPT_BYTES) == 1
-    return is_kept and mallopt(M_MMAP_THRESHOLD, LARGEST_BYTES) == 1
+    wanted = ((M_TRIM_THRESHOLD, KEPT_BYTES), (M_MMAP_THRESHOLD, LARGEST_BYTES))
+    return all(mallopt(name, size) == 1 for name, size in wanted)

@@ -118,6 +118,7 @@ class NetworkOptions(Options):
         num_layers: layers, one on the other (not of the segment model).
         decoder_size: units of the direct model's decoder for each step.
         segment: steps of a segment of the segment model.
+        highway: give the segment model a linear map beside its recurrence, from window to horizon.
         dropout: share dropped between layers and before the output.
         head: what is said of each target: quantiles, gaussian, student_t, negative_binomial, mse or
             mae; none: quantiles, or student_t for the autoregressive model.
@@ -135,6 +136,7 @@ class NetworkOptions(Options):
     num_layers: Positive = 1
     decoder_size: Positive = 32
     segment: Positive = 24
+    highway: bool = False
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     head: str | None = None
     levels: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = LEVELS

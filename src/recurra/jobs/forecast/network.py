@@ -24,7 +24,7 @@ MODELS: dict[str, type[nn.Module]] = {
 ARGUMENTS = {
     "direct": ("cell", "hidden_size", "num_layers", "decoder_size", "carries", "backend"),
     "autoregressive": ("cell", "hidden_size", "num_layers", "paths", "backend"),
-    "segment": ("cell", "hidden_size", "segment", "backend"),
+    "segment": ("cell", "hidden_size", "segment", "highway", "backend"),
     "dense": ("hidden_size", "num_layers"),
 }
 

@@ -4,7 +4,9 @@
 
 Symbols: n = 1 … window/segment; m = 1 … horizon/segment; e_m a learned vector for each segment to
 come and each target. Source: Lin et al. 2023 (SegRNN, "PMF" decoding). Differs: covariates, if
-there are any, are read with each segment, and what is known ahead is added to e_m.
+there are any, are read with each segment, and what is known ahead is added to e_m. With a highway
+ŷ + U x is the output: what is linear in the window needs no recurrence (Lai et al. 2018, LSTNet,
+section 3.6).
 """
 
 import math
@@ -37,6 +39,7 @@ class SegmentForecaster(nn.Module):
         inputs, window, horizon, cell, hidden_size, dropout, head, levels, scaling, backend: see
             `DirectForecaster`; `dropout` is before the output.
         segment: steps of a segment; a window or horizon that it does not divide is padded.
+        highway: add a linear map from the target's window to the output; it begins as zero.
 
     Raises:
         ArgumentError: targets of different kinds, which cannot share weights.
@@ -59,6 +62,7 @@ class SegmentForecaster(nn.Module):
         cell: str | Cell = "gru",
         hidden_size: int = 128,
         segment: int = 24,
+        highway: bool = False,
         dropout: float = 0.0,
         head: str = "quantiles",
         levels: Sequence[float] = LEVELS,
@@ -91,6 +95,9 @@ class SegmentForecaster(nn.Module):
         self.ahead = nn.Linear(max(1, segment * self.covariates.future_size), hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden_size, segment * self.heads.size)
+        self.highway = nn.Linear(window, horizon * self.heads.size, bias=False) if highway else None
+        if self.highway is not None:
+            nn.init.zeros_(self.highway.weight)
 
     def options(self) -> dict[str, Any]:
         """The constructor's arguments, JSON-able; `SegmentForecaster(**options)` is anew."""
@@ -118,7 +125,8 @@ class SegmentForecaster(nn.Module):
         target, observed = (part[:, : self.window] for part in (windows.target, windows.observed))
         loc, scale = self.scaling(target, observed)
         batch = len(target)
-        x = self._segments((target - loc) / scale * observed, observed, windows)
+        scaled = (target - loc) / scale * observed
+        x = self._segments(scaled, observed, windows)
         _, state = self.layers(torch.relu(self.embed(x)), self.layers.initial_state(x.shape[1]))
         code = torch.cat(
             [
@@ -137,6 +145,9 @@ class SegmentForecaster(nn.Module):
         out = self.output(self.dropout(y[0]))
         out = out.view(self.segments, batch, self.targets, self.segment, self.heads.size)
         out = out.permute(1, 0, 3, 2, 4).flatten(1, 2)[:, : self.horizon]
+        if self.highway is not None:
+            linear = self.highway(scaled.transpose(1, 2))  # (batch, targets, horizon·size)
+            out = out + torch.unflatten(linear, -1, (self.horizon, -1)).transpose(1, 2)
         return loc, scale, out
 
     def _segments(self, scaled: Tensor, observed: Tensor, windows: Windows) -> Tensor:
