@@ -1,7 +1,7 @@
 """Run a cell over a sequence: backends, and which of them runs what."""
 
 from recurra.kernels.problem import Problem, Support
-from recurra.kernels.registry import BACKENDS, backend_names, choose, describe, explain, run
+from recurra.kernels.registry import BACKENDS, backend_names, choose, describe, explain, run, step
 
 __all__ = [
     "BACKENDS",
@@ -12,4 +12,5 @@ __all__ = [
     "describe",
     "explain",
     "run",
+    "step",
 ]

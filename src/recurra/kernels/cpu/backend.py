@@ -6,7 +6,9 @@ from torch import Tensor
 from recurra.cells import Cell
 from recurra.errors import UntraceableCellError
 from recurra.kernels.cpu.code import plan_for
+from recurra.kernels.cpu.host import find_host
 from recurra.kernels.cpu.operator import scan_with_gradient
+from recurra.kernels.cpu.streaming import MOST_ROWS, step_forward
 from recurra.kernels.plan import Options
 from recurra.kernels.problem import Problem, Support
 from recurra.reference import Controls, Parameters, Tensors
@@ -42,6 +44,14 @@ def _obstacle(cell: Cell) -> str:
     except UntraceableCellError as error:
         return str(error)
     return ""
+
+
+def step(cell: Cell, x: Tensor, state: Tensors, parameters: Parameters) -> Tensors | None:
+    """One step without gradients and masks; None where only `run` can do it."""
+    is_alike = x.dtype == torch.float32 == parameters.weight_ih.dtype and x.device.type == "cpu"
+    if not is_alike or not 0 < x.shape[0] <= MOST_ROWS or _obstacle(cell):
+        return None
+    return step_forward(cell, x, state, parameters, find_host())
 
 
 def run(

@@ -39,7 +39,7 @@ def step_forward(
     x, state = x.contiguous(), tuple(s.contiguous() for s in state)
     parameters = _contiguous(parameters)
     batch, inputs = x.shape
-    hidden, output = len(parameters.weight_ih) // len(cell.gates), state[0].shape[1]
+    hidden, output = parameters.weight_ih.shape[0] // len(cell.gates), state[0].shape[1]
     key = (cell, batch, inputs, hidden, output, thread_limit(), host)
     steppers: dict[object, _Stepper] = _kept.__dict__.setdefault("steppers", {})
     stepper = steppers.get(key)
