@@ -32,11 +32,15 @@ def write(path: Path, result: dict[str, Any]) -> None:
 
 
 def _processor() -> str:
+    """Name, generation and cores: a cloud's machines of one name differ twofold in speed."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        if names:
-            return f"{names[0].split(':')[1].strip()}, {len(names)} cores"
+        lines = [line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line]
+        fields = [(name.strip(), value.strip()) for name, value in lines]
+        first, cores = dict(reversed(fields)), sum(name == "processor" for name, _ in fields)
+        if "model name" in first:
+            kind = f"family {first['cpu family']}, model {first['model']}"
+            return f"{first['model name']} ({kind}), {cores} cores"
     return platform.processor() or platform.machine()
 
 
