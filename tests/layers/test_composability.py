@@ -2,11 +2,14 @@
 
 import copy
 import io
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader, Dataset
 
 from recurra.cells import CELLS
 from recurra.errors import ArgumentError
@@ -145,3 +148,42 @@ def test_a_copy_and_a_pickled_layer_answer_the_same() -> None:
     file.seek(0)
     for other in (copy.deepcopy(layer), torch.load(file, weights_only=False)):
         assert torch.equal(layer(x)[0], other(x)[0])
+
+
+class _Answers(Dataset[torch.Tensor]):
+    """What a layer answers to each of some sequences, computed where it is asked for."""
+
+    def __init__(self, layer: Recurrent, sequences: list[torch.Tensor]) -> None:
+        self.layer, self.sequences = layer, sequences
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    @torch.no_grad()
+    def __getitem__(self, k: int) -> torch.Tensor:
+        return self.layer(self.sequences[k])[0]
+
+
+@pytest.mark.kernels
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="of systems that fork")
+def test_a_forked_worker_answers_as_its_parent() -> None:
+    answers = _Answers(GRU(8, 40), [torch.randn(steps, 6, 8) for steps in (3, 7, 1)])
+    expected = [answers[k] for k in range(3)]  # so that OpenMP's threads are there before the fork
+    workers = DataLoader(answers, batch_size=None, num_workers=2, multiprocessing_context="fork")
+    for found, there in zip(workers, expected, strict=True):
+        torch.testing.assert_close(found, there)
+
+
+@pytest.mark.kernels
+def test_layers_in_several_threads_at_once_do_not_mix_their_work() -> None:
+    layers = [LSTM(8, 24 + 16 * k) for k in range(4)]
+    x = torch.randn(40, 6, 8)
+
+    def gradient(layer: Recurrent) -> torch.Tensor:
+        (found,) = torch.autograd.grad(layer(x)[0].sum(), layer.weight_hh_l0)
+        return found
+
+    expected = [gradient(layer) for layer in layers]
+    with ThreadPoolExecutor(4) as pool:
+        for found, there in zip(pool.map(gradient, layers * 10), expected * 10, strict=True):
+            torch.testing.assert_close(found, there)
