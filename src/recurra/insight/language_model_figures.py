@@ -1,6 +1,7 @@
 """Figures of language models: learning, models side by side, n-grams that were never seen."""
 
 from collections.abc import Mapping
+from itertools import cycle
 from typing import Any
 
 from recurra.insight.figures import BLUE, COLORS, GREY, ORANGE, Rows, series, stack, title
@@ -66,18 +67,17 @@ def comparison(
     values = [perplexities[name] for name in names]
     drawn = bars.barh(names, values, color=[colors.get(name, GREY) for name in names], height=0.65)
     bars.bar_label(drawn, fmt="%.1f", padding=4)
-    bars.set(xlabel="test perplexity per word", xlim=(0, max(values) * 1.12))
-    title(bars, "Perplexity after the same number of training tokens: shorter is better")
-    for name, rows in logs.items():
-        curves.plot(
-            *series(rows, "epoch", "valid_perplexity"), "o-", ms=3, color=colors[name], label=name
-        )
-    for name, value in flat.items():
-        curves.axhline(value, color=GREY, lw=1.2, ls="--", label=name)
+    bars.set(xlabel="test perplexity per word", xlim=(0, max(values) * 1.18))
+    title(bars, "After the same training tokens: shorter is better")
+    for (name, rows), marker in zip(logs.items(), cycle("osD^vP")):
+        points = series(rows, "epoch", "valid_perplexity")
+        curves.plot(*points, marker=marker, ms=4, color=colors[name], label=name)
+    for (name, value), dashes in zip(flat.items(), cycle(("--", ":", "-."))):
+        curves.axhline(value, color=GREY, lw=1.2, ls=dashes, label=name)
     curves.set(yscale="log", xlabel="epochs", ylabel="valid perplexity (log scale)")
     title(curves, "Learning: the same text, in the same order")
     _plain_ticks(curves)
-    curves.legend(loc="upper right", frameon=False)
+    curves.legend(loc="best", frameon=False)
     return figure
 
 
