@@ -121,7 +121,7 @@ def test_with_two_directions_the_reverse_run_begins_anew_in_each_chunk(monkeypat
     tokens = torch.randint(WORDS, (10, 1))
     monkeypatch.setattr(module, "CHUNK_STEPS", 5)
     found = model.encode(tokens)[0]
-    embedded = model.embedding(tokens)
+    embedded = model.words(tokens)
     forward = model.layers(embedded)[0][:, 0, :4].mean(0)
     reverse = torch.cat([model.layers(embedded[k : k + 5])[0][:, 0, 4:] for k in (0, 5)]).mean(0)
     torch.testing.assert_close(found, torch.cat([forward, reverse]))

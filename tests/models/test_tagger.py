@@ -92,7 +92,7 @@ def test_one_answer_a_step_is_that_of_the_whole_sentence() -> None:
 
 def test_rare_words_are_read_as_unknown_in_training_only() -> None:
     model, words = _model(unknown_dropout=1.0), _words()
-    read = words[0], *words[2:]
+    read = words[0], words[2:]
     assert torch.equal(model.words(*read), model.words(*read))  # counts are not known
     model.words.count_words([0, 0, 10**9, 10**9, 1, 1, 1, 1])
     ids = torch.tensor([1, 2, 3, 5]).repeat(4000)

@@ -8,14 +8,17 @@ import torch
 
 from recurra.data.examples import Examples
 from recurra.data.ragged import Ragged
+from recurra.data.spelling import Alphabet
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import ArgumentError, DataError
 from recurra.models.classifier import RecurrentClassifier
 from recurra.tasks.classify.encoding import (
     EncodedExamples,
+    EncodedInputs,
     balanced_weights,
     check_training_labels,
     encode,
+    encode_inputs,
     scale_of,
 )
 from recurra.tasks.classify.metrics import (
@@ -135,7 +138,7 @@ def toy(count=40, seed=0) -> EncodedExamples:
         at = int(torch.randint(len(fill), (1,), generator=generator))
         sequences.append(torch.cat([fill[:at], pair[:1], fill[at:], pair[1:]]))
         targets.append(k % 2)
-    return EncodedExamples(Ragged.of(sequences), torch.tensor(targets))
+    return EncodedExamples(EncodedInputs(Ragged.of(sequences)), torch.tensor(targets))
 
 
 def build(**options) -> RecurrentClassifier:
@@ -162,9 +165,9 @@ def test_batches_depend_on_seed_epoch_and_index_alone():
     one, other = (ClassifierTask(build(), {"train": toy()}, batch_size=7, seed=3) for _ in "ab")
     other.batch(5, 1)
     for x, y in zip(one.batch(2, 3), other.batch(2, 3), strict=True):
-        assert torch.equal(torch.as_tensor(x), torch.as_tensor(y))
+        assert x is y is None or torch.equal(torch.as_tensor(x), torch.as_tensor(y))
     assert one.batches_per_epoch() == 6
-    assert sum(one.count(one.batch(0, k)) for k in range(6)) == len(toy().inputs.values)
+    assert sum(one.count(one.batch(0, k)) for k in range(6)) == len(toy().inputs.steps.values)
 
 
 def test_ranks_share_a_batch_and_fill_up_the_last():
@@ -203,9 +206,10 @@ def test_the_metric_to_choose_by_may_be_named():
 def test_prediction_in_batches_is_prediction_one_by_one(monkeypatch):
     from recurra.tasks.classify import prediction
 
-    model, ragged = build(), Ragged.of([torch.randint(9, (n,)) for n in (5, 0, 12, 1, 7, 7)])
+    ragged = Ragged.of([torch.randint(9, (n,)) for n in (5, 0, 12, 1, 7, 7)])
+    model, inputs = build(), EncodedInputs(ragged)
     monkeypatch.setattr(prediction, "BATCH_STEPS", 16)
-    found, encoded = log_probabilities(model, ragged), vectors(model, ragged)
+    found, encoded = log_probabilities(model, inputs), vectors(model, inputs)
     model.eval()
     with torch.no_grad():
         for k in range(len(ragged)):
@@ -213,7 +217,7 @@ def test_prediction_in_batches_is_prediction_one_by_one(monkeypatch):
             torch.testing.assert_close(found[k : k + 1], model.log_probabilities(padded, lengths))
             torch.testing.assert_close(encoded[k : k + 1], model.encode(padded, lengths))
     with pytest.raises(DataError, match="no example"):
-        log_probabilities(model, Ragged.of([]))
+        log_probabilities(model, EncodedInputs(Ragged.of([])))
 
 
 def test_a_million_tokens_are_read_in_bounded_memory():
@@ -223,11 +227,44 @@ def test_a_million_tokens_are_read_in_bounded_memory():
     model = RecurrentClassifier(
         2, vocabulary_size=9, embedding_size=32, hidden_size=32, bidirectional=False
     )
-    log_probabilities(model, Ragged.of([torch.randint(9, (9_000,))]))
+    log_probabilities(model, EncodedInputs(Ragged.of([torch.randint(9, (9_000,))])))
     before = peak_memory_bytes()
-    found = log_probabilities(model, Ragged.of([torch.randint(9, (1_000_000,))]))
+    line = Ragged.of([torch.randint(9, (1_000_000,))])
+    found = log_probabilities(model, EncodedInputs(line))
     assert found.exp().sum().item() == pytest.approx(1)
     assert peak_memory_bytes() - before < 60e6  # the outputs of all steps alone would be 128 MB
+
+
+def test_spelled_words_are_read_by_their_characters(monkeypatch):
+    from recurra.models import classifier
+
+    texts = ["The cat sat", "", "the dogs", "Unheard dogs sat the Cat"]
+    tokenizer = Tokenizer.train(texts[:3], "word", lowercase=True)
+    alphabet = Alphabet.train(["The", "cat", "sat", "the", "dogs"])
+    inputs = encode_inputs(texts, tokenizer, alphabet)
+    options = {"character_encoder": "recurrent", "character_size": 4, "affix_size": 3}
+    torch.manual_seed(2)
+    model = RecurrentClassifier(
+        2,
+        vocabulary_size=len(tokenizer.vocabulary),
+        num_characters=len(alphabet),
+        hidden_size=4,
+        bidirectional=False,
+        **options,
+    ).eval()
+    together = vectors(model, inputs)
+    for k, text in enumerate(texts):
+        alone = vectors(model, encode_inputs([text], tokenizer, alphabet))
+        torch.testing.assert_close(alone[0], together[k])
+    padded, _, spelled = inputs.batch([3])
+    read = [tokenizer.vocabulary[i] for i in spelled.ids[padded[:, 0]]]
+    assert read == ["<unk>", "dogs", "sat", "the", "cat"]
+    of_dogs = spelled.characters[:4, padded[1, 0]]
+    assert "".join(alphabet.characters[i] for i in of_dogs) == "dogs"
+    monkeypatch.setattr(classifier, "CHUNK_STEPS", 2)
+    torch.testing.assert_close(vectors(model, inputs), together)
+    cased = vectors(model, encode_inputs(["the cat", "The cat"], tokenizer, alphabet))
+    assert not torch.allclose(cased[0], cased[1])  # the same words, not the same letters
 
 
 def test_rows_of_zeros_and_ones_are_measured_as_several_labels():
@@ -243,7 +280,7 @@ def test_series_are_encoded_as_they_are():
     series = [np.arange(6, dtype=np.float32).reshape(3, 2), np.zeros((0, 2), np.float32)]
     encoded = encode(Examples(series, [("x",), ("y",)], ("u", "v")), ["x", "y"], None)
     assert encoded.inputs.lengths.tolist() == [3, 0]
-    assert encoded.inputs[0].tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert encoded.inputs.steps[0].tolist() == [[0, 1], [2, 3], [4, 5]]
     series[0][1, 0] = np.nan
     with pytest.raises(DataError, match="series 0, step 1: NaN"):
         encode(Examples(series, [("x",), ("y",)], ("u", "v")), ["x", "y"], None)

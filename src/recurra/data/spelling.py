@@ -81,22 +81,23 @@ class SpelledWords:
         alphabet: of their characters.
 
     Attributes:
+        ids: of the words.
         lengths: (words,), int64: characters of each.
     """
 
     def __init__(self, ids: np.ndarray, words: Sequence[str], alphabet: Alphabet) -> None:
-        self._ids = ids
+        self.ids = ids
         self._characters, self.lengths = alphabet.spell(words)
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self.ids)
 
     def select(self, places: np.ndarray) -> Spellings:
         """The words at some places."""
         lengths = self.lengths[places]
         characters = self._characters[places, : lengths.max(initial=1)]
         return Spellings(
-            torch.from_numpy(self._ids[places]),
+            torch.from_numpy(self.ids[places]),
             torch.from_numpy(characters.T.astype(np.int64)),
             torch.from_numpy(lengths),
         )

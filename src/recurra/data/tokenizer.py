@@ -105,11 +105,17 @@ class Tokenizer:
         """A line's tokens as strings, without the end."""
         if self._bpe is not None:
             return [self.vocabulary[i] for i in self.encode(line)]
-        if self.lowercase:
-            line = line.lower()
+        return self.cut(line.lower() if self.lowercase else line)
+
+    def cut(self, line: str) -> list[str]:
+        """A line's words or characters as they are written, case not folded."""
         if self.kind == "char":
             return list(line)
         return _PIECES.findall(line) if self.split_punctuation else line.split()
+
+    def token_id(self, token: str) -> int:
+        """Id of a token as it is written; 0 if it is unknown."""
+        return self._ids.get(token.lower() if self.lowercase else token, self.unknown_id)
 
     def encode(self, line: str) -> list[int]:
         """A line's token ids, without the end."""

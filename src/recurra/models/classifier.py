@@ -1,6 +1,6 @@
 """Recurrent classifier and encoder of sequences: any cell, tokens or numbers, pooled, linear.
 
-    x_t = E[w_t], or the numbers of step t, standardised
+    x_t = the token's vector (see `words.py`), or the numbers of step t, standardised
     y = layers(x)      v = pool(y)      p(class | sequence) = softmax(V v + b)
 
 v is the sentence vector that `encode` gives. With `multi_label` each class has a probability of its
@@ -20,9 +20,9 @@ from recurra.errors import ArgumentError, ShapeError
 from recurra.layers import Recurrent, State
 from recurra.layers.dropout import dropout
 from recurra.models.pooling import Pooling
+from recurra.models.words import Spelled, WordEmbedding
 
 CHUNK_STEPS = 4096
-_UNKNOWN_ID = 0
 
 
 class RecurrentClassifier(nn.Module):
@@ -39,9 +39,13 @@ class RecurrentClassifier(nn.Module):
     Args:
         classes: how many.
         vocabulary_size: tokens, of which 0 is the unknown one; 0: the input is numeric.
+        num_characters: that words are spelled in, 0 being the unknown one; 0: tokens have no
+            spelling.
         channels: numbers of each step of numeric input.
         cell: a cell or the name of a shipped one.
-        embedding_size: size of a token's vector.
+        embedding_size: size of a token's own vector, and of words
+        character_encoder, character_embedding_size, character_size, affix_size: what their
+            characters add to it; see `WordEmbedding`. Inputs then are places in `spelled`.
         hidden_size: units of each layer and direction.
         num_layers: recurrent layers.
         bidirectional: add a run from each end to the start; no streaming then.
@@ -84,9 +88,14 @@ class RecurrentClassifier(nn.Module):
         classes: int,
         *,
         vocabulary_size: int = 0,
+        num_characters: int = 0,
         channels: int = 0,
         cell: str | Cell = "gru",
         embedding_size: int = 64,
+        character_encoder: str = "none",
+        character_embedding_size: int = 32,
+        character_size: int = 64,
+        affix_size: int = 0,
         hidden_size: int = 128,
         num_layers: int = 1,
         bidirectional: bool = True,
@@ -112,17 +121,29 @@ class RecurrentClassifier(nn.Module):
         self.cell = find_cell(cell) if isinstance(cell, str) else cell
         self.classes, self.multi_label, self.bidirectional = classes, multi_label, bidirectional
         self.vocabulary_size, self.channels = vocabulary_size, channels
-        self.dropout, self.input_dropout, self.token_dropout = dropout, input_dropout, token_dropout
+        self.dropout, self.input_dropout = dropout, input_dropout
         self.label_smoothing = label_smoothing
         if vocabulary_size:
-            self.embedding = nn.Embedding(vocabulary_size, embedding_size)
-            nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)
+            self.words = WordEmbedding(
+                vocabulary_size,
+                num_characters,
+                cell=self.cell,
+                embedding_size=embedding_size,
+                character_encoder=character_encoder,
+                character_embedding_size=character_embedding_size,
+                character_size=character_size,
+                affix_size=affix_size,
+                backend=backend,
+            )
+            nn.init.normal_(self.words.own.weight, std=embedding_size**-0.5)
+            if token_dropout:
+                self.words.drop_words(token_dropout)
         else:
             self.register_buffer("input_mean", torch.zeros(channels))
             self.register_buffer("input_scale", torch.ones(channels))
         self.layers = Recurrent(
             self.cell,
-            embedding_size if vocabulary_size else channels,
+            self.words.size if vocabulary_size else channels,
             hidden_size,
             num_layers,
             dropout=hidden_dropout,
@@ -169,13 +190,20 @@ class RecurrentClassifier(nn.Module):
         layers = self.layers.initial_state(batch).layers
         return State((*layers, self.pooling.start(batch, self.linear.weight)))
 
-    def read(self, inputs: Tensor, state: State, lengths: Tensor | None = None) -> State:
+    def read(
+        self,
+        inputs: Tensor,
+        state: State,
+        lengths: Tensor | None = None,
+        spelled: Spelled | None = None,
+    ) -> State:
         """Go on reading.
 
         Args:
             inputs: token ids (time, batch), int64, or numbers (time, batch, channels), float.
             state: of the steps before.
             lengths: (batch,), int64, 0 ≤ n ≤ time: real steps of each row; None: all.
+            spelled: the distinct words, of which `inputs` then says which; see `WordEmbedding`.
 
         Returns:
             The state after each row's last step. With two directions, the reverse run begins anew
@@ -184,7 +212,7 @@ class RecurrentClassifier(nn.Module):
         Raises:
             ShapeError: the inputs are not what the model reads.
         """
-        x = self._embed(inputs)
+        x = self._embed(inputs, spelled)
         *layers, kept = state.layers
         y, new = self.layers(x, self._restarted(State(tuple(layers))), lengths=lengths)
         assert isinstance(new, State)
@@ -207,12 +235,15 @@ class RecurrentClassifier(nn.Module):
         """log p of each class after what a state has read, (batch, classes), in nats."""
         return self._log_p(self.linear(self.vector(state)))
 
-    def step(self, inputs_t: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def step(
+        self, inputs_t: Tensor, state: State | None = None, spelled: Spelled | None = None
+    ) -> tuple[Tensor, State]:
         """One step of each sequence, and the answer so far: that of the batch on the prefix.
 
         Args:
             inputs_t: token ids (batch,), or numbers (batch, channels).
             state: what the last step returned; None starts.
+            spelled: see `read`.
 
         Returns:
             `(log_p, state)`: (batch, classes) and the State to pass on.
@@ -225,50 +256,64 @@ class RecurrentClassifier(nn.Module):
                 "step needs bidirectional=False: the reverse run starts at the end of a sequence"
             )
         state = self.initial_state(len(inputs_t)) if state is None else state
-        state = self.read(inputs_t.unsqueeze(0), state)
+        state = self.read(inputs_t.unsqueeze(0), state, spelled=spelled)
         return self.answer(state), state
 
-    def encode(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def encode(
+        self, inputs: Tensor, lengths: Tensor | None = None, spelled: Spelled | None = None
+    ) -> Tensor:
         """The sentence vectors, (batch, vector_size); see `read` for the arguments."""
         state = self.initial_state(inputs.shape[1])
         if self.training or len(inputs) <= CHUNK_STEPS:
-            return self.vector(self.read(inputs, state, lengths))
+            return self.vector(self.read(inputs, state, lengths, spelled))
         if lengths is None:
             lengths = torch.full((inputs.shape[1],), len(inputs), device=inputs.device)
         for start in range(0, len(inputs), CHUNK_STEPS):
-            chunk = inputs[start : start + CHUNK_STEPS]
-            state = self.read(chunk, state, (lengths - start).clamp(0, len(chunk)))
+            chunk, own = inputs[start : start + CHUNK_STEPS], spelled
+            if spelled is not None:  # words of other chunks are not spelled here
+                distinct, chunk = torch.unique(chunk, return_inverse=True)
+                ids, characters, character_lengths = spelled
+                own = ids[distinct], characters[:, distinct], character_lengths[distinct]
+            state = self.read(chunk, state, (lengths - start).clamp(0, len(chunk)), own)
         return self.vector(state)
 
-    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def forward(
+        self, inputs: Tensor, lengths: Tensor | None = None, spelled: Spelled | None = None
+    ) -> Tensor:
         """V v + b, (batch, classes); see `read` for the arguments."""
-        vectors = self.encode(inputs, lengths)
+        vectors = self.encode(inputs, lengths, spelled)
         if self.training and self.dropout:
             vectors = dropout(vectors, self.dropout)
         logits: Tensor = self.linear(vectors)
         return logits
 
-    def log_probabilities(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def log_probabilities(
+        self, inputs: Tensor, lengths: Tensor | None = None, spelled: Spelled | None = None
+    ) -> Tensor:
         """log p of each class, (batch, classes), in nats; of each by itself with multi_label."""
-        return self._log_p(self(inputs, lengths))
+        return self._log_p(self(inputs, lengths, spelled))
 
     def _log_p(self, logits: Tensor) -> Tensor:
         return functional.logsigmoid(logits) if self.multi_label else logits.log_softmax(1)
 
     def loss(
-        self, inputs: Tensor, lengths: Tensor | None, targets: Tensor
+        self,
+        inputs: Tensor,
+        lengths: Tensor | None,
+        targets: Tensor,
+        spelled: Spelled | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The training loss of a batch.
 
         Args:
-            inputs, lengths: see `read`.
+            inputs, lengths, spelled: see `read`.
             targets: (batch,), int64, the classes; with multi_label (batch, classes), 0 or 1.
 
         Returns:
             `(loss, nats)`: the scalar to differentiate, with class weights and label smoothing; the
             mean cross-entropy alone, detached, in nats per example.
         """
-        logits, smoothing = self(inputs, lengths), self.label_smoothing
+        logits, smoothing = self(inputs, lengths, spelled), self.label_smoothing
         if not self.multi_label:
             plain = functional.cross_entropy(logits, targets).detach()
             weights = self.class_weights.to(logits.dtype)
@@ -283,7 +328,7 @@ class RecurrentClassifier(nn.Module):
         each = entropies(logits, smooth, reduction="none") * self.class_weights.to(logits.dtype)
         return each.sum(1).mean(), plain
 
-    def _embed(self, inputs: Tensor) -> Tensor:
+    def _embed(self, inputs: Tensor, spelled: Spelled | None) -> Tensor:
         is_text = bool(self.vocabulary_size)
         if inputs.dim() != (2 if is_text else 3) or inputs.is_floating_point() == is_text:
             expected = "integers (time, batch)" if is_text else f"(time, batch, {self.channels})"
@@ -291,10 +336,7 @@ class RecurrentClassifier(nn.Module):
                 f"inputs are {inputs.dtype} {tuple(inputs.shape)}; expected {expected}"
             )
         if is_text:
-            if self.training and self.token_dropout:
-                is_dropped = torch.rand(inputs.shape, device=inputs.device) < self.token_dropout
-                inputs = inputs.masked_fill(is_dropped, _UNKNOWN_ID)
-            x: Tensor = self.embedding(inputs)
+            x = self.words(inputs, spelled)
         else:
             x = (inputs - self.input_mean) / self.input_scale
         return dropout(x, self.input_dropout) if self.training and self.input_dropout else x

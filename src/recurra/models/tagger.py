@@ -155,8 +155,9 @@ class RecurrentTagger(nn.Module):
 
     def emissions(self, words: Words) -> Tensor:
         """Scores of tags at each step, (time, batch, tags)."""
-        places, lengths, *spelled = words
-        return self.emissions_of(self.words(places, *spelled), lengths)
+        places, lengths, ids, characters, character_lengths = words
+        x = self.words(places, (ids, characters, character_lengths))
+        return self.emissions_of(x, lengths)
 
     def emissions_of(self, x: Tensor, lengths: Tensor) -> Tensor:
         """The same from words' vectors at their places, (time, batch, features)."""
@@ -240,7 +241,7 @@ class RecurrentTagger(nn.Module):
                 f"one has bidirectional={self.bidirectional}, crf={self.crf is not None}"
             )
         places = torch.arange(len(ids), device=ids.device).unsqueeze(0)
-        x = self.words(places, ids, characters, character_lengths)
+        x = self.words(places, (ids, characters, character_lengths))
         h, state = self.layers.step(x.squeeze(0), state)
         return self.output(h).log_softmax(-1), state
 

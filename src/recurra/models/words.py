@@ -16,6 +16,7 @@ from recurra.errors import ShapeError
 from recurra.models.characters import Affixes, build_characters
 
 UNKNOWN_ID = 0
+Spelled = tuple[Tensor, Tensor, Tensor]  # ids, characters and their number of distinct words
 
 
 class WordEmbedding(nn.Module):
@@ -45,7 +46,7 @@ class WordEmbedding(nn.Module):
         >>> from recurra.cells import LSTM_CELL
         >>> words = WordEmbedding(10, 9, embedding_size=4, affix_size=3, cell=LSTM_CELL)
         >>> spelled = torch.tensor([4, 7]), torch.ones(6, 2, dtype=torch.long), torch.tensor([6, 2])
-        >>> words(torch.tensor([[0, 0, 1]]), *spelled).shape, words.distinct(*spelled).shape
+        >>> words(torch.tensor([[0, 0, 1]]), spelled).shape, words.distinct(spelled).shape
         (torch.Size([1, 3, 7]), torch.Size([2, 7]))
     """
 
@@ -87,6 +88,10 @@ class WordEmbedding(nn.Module):
         alpha = self.unknown_dropout
         self.unknown_probability = alpha / (alpha + n) if alpha else torch.zeros(0)
 
+    def drop_words(self, share: float) -> None:
+        """Read that share of all words as the unknown one in training, however often they stand."""
+        self.unknown_probability = torch.full((self.own.num_embeddings,), share)
+
     @torch.no_grad()
     def set_vectors(self, ids: Tensor, vectors: Tensor, *, trained: bool = True) -> None:
         """Start words from pretrained vectors.
@@ -111,28 +116,30 @@ class WordEmbedding(nn.Module):
         self.own.weight[UNKNOWN_ID] = vectors.mean(0) * scale
         self.own.weight.requires_grad_(trained)
 
-    def forward(
-        self, places: Tensor, ids: Tensor, characters: Tensor, character_lengths: Tensor
-    ) -> Tensor:
+    def forward(self, places: Tensor, spelled: Spelled | None = None) -> Tensor:
         """Vectors of words at their places.
 
         Args:
-            places: (time, batch), int64: which of the distinct words.
-            ids: (distinct,), int64.
-            characters: (characters, distinct), int64; not read past a word's end.
-            character_lengths: (distinct,), int64.
+            places: (time, batch), int64: which of the distinct words; without `spelled`, which of
+                the vocabulary.
+            spelled: the distinct words: ids (distinct,), int64; characters (characters, distinct),
+                int64, not read past a word's end; their number (distinct,), int64. An embedding
+                of no characters and no affixes needs none.
 
         Returns:
             (time, batch, size).
         """
-        own: Tensor = self.own(self._with_unknown(ids[places]))
-        spelled = self._spelled(characters, character_lengths)
-        return torch.cat([own, *(vectors[places] for vectors in spelled)], -1)
+        if spelled is None:
+            vectors: Tensor = self.own(self._with_unknown(places))
+            return vectors
+        ids, *characters = spelled
+        own = self.own(self._with_unknown(ids[places]))
+        return torch.cat([own, *(v[places] for v in self._spelled(*characters))], -1)
 
-    def distinct(self, ids: Tensor, characters: Tensor, character_lengths: Tensor) -> Tensor:
+    def distinct(self, spelled: Spelled) -> Tensor:
         """Vectors of the distinct words, (distinct, size), for use: no word is dropped."""
-        own: Tensor = self.own(ids)
-        return torch.cat([own, *self._spelled(characters, character_lengths)], -1)
+        ids, *characters = spelled
+        return torch.cat([self.own(ids), *self._spelled(*characters)], -1)
 
     def _spelled(self, characters: Tensor, character_lengths: Tensor) -> list[Tensor]:
         encoders = (self.characters, self.affixes)

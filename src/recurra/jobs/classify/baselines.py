@@ -97,9 +97,11 @@ def _ngrams(material: Material) -> tuple[str, dict[str, Rows]]:
 
 def _statistics(material: Material, split: str) -> Rows:
     """Mean, spread, extremes, first and last value of each channel, and the length, as rows."""
-    vectors = torch.stack([statistics_of(x) for x in _items(material.encoded["train"].inputs)])
+    vectors = torch.stack(
+        [statistics_of(x) for x in _items(material.encoded["train"].inputs.steps)]
+    )
     mean, scale = scale_of(vectors)
-    own = torch.stack([statistics_of(x) for x in _items(material.encoded[split].inputs)])
+    own = torch.stack([statistics_of(x) for x in _items(material.encoded[split].inputs.steps)])
     values = (own - mean) / scale
     count, features = values.shape
     indices = torch.arange(features).repeat(count)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recurra.data.examples import Examples, ExampleSplits
-from recurra.data.ragged import Ragged
+from recurra.data.spelling import Alphabet, Spellings
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import ArgumentError, DataError, RunFolderError, ShapeError
 from recurra.jobs import run_folder
@@ -19,7 +19,7 @@ from recurra.jobs.classify.material import check_same_kind, fingerprint, read_fi
 from recurra.jobs.configurations import from_run, to_yaml
 from recurra.jobs.training import Paths, as_list, train_in_python
 from recurra.models.classifier import RecurrentClassifier
-from recurra.tasks.classify.encoding import encode, encode_inputs
+from recurra.tasks.classify.encoding import EncodedInputs, encode, encode_inputs
 from recurra.tasks.classify.prediction import evaluate, log_probabilities, vectors
 from recurra.tasks.mode import evaluation_mode
 from recurra.training.files import read_about, write_atomically, write_tensors
@@ -54,6 +54,7 @@ class Classifier:
         network: the model.
         classes: the labels, in the order of the network's answers.
         tokenizer: of texts; `None` for series.
+        alphabet: that words are spelled in, if they are.
         config: what it was made from, resolved.
         metrics: the content of `metrics.json`: valid, test, baselines, time, memory, machine.
         folder: its run folder, if it has one.
@@ -78,6 +79,7 @@ class Classifier:
     network: RecurrentClassifier
     classes: list[str]
     tokenizer: Tokenizer | None
+    alphabet: Alphabet | None
     channels: tuple[str, ...]
     config: ClassifierConfig
     metrics: dict[str, Any]
@@ -146,7 +148,13 @@ class Classifier:
             paths = as_list(data)
             examples, where = read_files(paths, self.config.examples), ", ".join(paths)
         check_same_kind(examples, self.channels, where)
-        encoded = encode(examples, self.classes, self.tokenizer, multi_label=self._is_multi_label)
+        encoded = encode(
+            examples,
+            self.classes,
+            self.tokenizer,
+            self.alphabet,
+            multi_label=self._is_multi_label,
+        )
         found: dict[str, Any] = evaluate(self.network, encoded)
         if encoded.unknown_labels:
             found["unknown_label_examples"] = sum(encoded.unknown_labels.values())
@@ -178,13 +186,23 @@ class Classifier:
             ArgumentError: the model is bidirectional: there is no answer before the end.
         """
         state = None
-        items = steps if self.tokenizer is None else self.tokenizer.encode(steps)
-        for item in items:
-            x_t = torch.as_tensor(np.asarray(item))
-            x_t = x_t.long() if self.tokenizer is not None else x_t.float()
+        for x_t, spelled in self._steps(steps):
             with evaluation_mode(self.network):
-                log_p, state = self.network.step(x_t.unsqueeze(0), state)
+                log_p, state = self.network.step(x_t, state, spelled)
             yield self._prediction(log_p[0])
+
+    def _steps(self, steps: Any) -> Iterator[tuple[Tensor, Spellings | None]]:
+        """What `RecurrentClassifier.step` reads at each step, and the word it is, if spelled."""
+        if self.tokenizer is None:
+            for numbers in steps:
+                yield torch.as_tensor(np.asarray(numbers)).float().unsqueeze(0), None
+            return
+        inputs = encode_inputs([steps], self.tokenizer, self.alphabet)
+        for place in inputs.steps.values.tolist():
+            if inputs.words is None:
+                yield torch.tensor([place]), None
+            else:
+                yield torch.zeros(1, dtype=torch.long), inputs.words.select(np.array([place]))
 
     def parameters(self) -> int:
         """How many numbers were trained."""
@@ -206,6 +224,7 @@ class Classifier:
             "options": self.network.options(),
             "classes": self.classes,
             "channels": list(self.channels),
+            "characters": [] if self.alphabet is None else self.alphabet.characters,
         }
         write_tensors(folder / run_folder.WEIGHTS, unshared(self.network), about)
         if self.tokenizer is not None:
@@ -225,18 +244,28 @@ class Classifier:
         try:
             network = RecurrentClassifier(**about["options"])
             classes, channels = list(about["classes"]), tuple(about["channels"])
+            alphabet = Alphabet(about["characters"]) if about["characters"] else None
         except (KeyError, TypeError, ValueError) as error:
             raise RunFolderError(f"{path} describes no classifier of ours: {error!r}") from error
         load_weights(network, path)
         tokenizer = None if channels else Tokenizer.load(folder / run_folder.TOKENIZER)
-        rows = run_folder.read_rows(folder)
-        return cls(network.eval(), classes, tokenizer, channels, config, metrics, rows, folder)
+        return cls(
+            network.eval(),
+            classes,
+            tokenizer,
+            alphabet,
+            channels,
+            config,
+            metrics,
+            run_folder.read_rows(folder),
+            folder,
+        )
 
     @property
     def _is_multi_label(self) -> bool:
         return self.network.multi_label
 
-    def _encoded(self, inputs: Sequence[Any]) -> Ragged:
+    def _encoded(self, inputs: Sequence[Any]) -> EncodedInputs:
         if self.tokenizer is not None:
             for k, text in enumerate(inputs):
                 if not isinstance(text, str):
@@ -244,7 +273,7 @@ class Classifier:
                         f"input {k} is a {type(text).__name__}, the model reads texts; pass a list "
                         "of strings"
                     )
-            return encode_inputs(inputs, self.tokenizer)
+            return encode_inputs(inputs, self.tokenizer, self.alphabet)
         series = [np.asarray(item, np.float32) for item in inputs]
         for k, item in enumerate(series):
             if item.ndim != 2 or item.shape[1] != len(self.channels):

@@ -32,7 +32,7 @@ def compare_classifiers(
         The content of `comparison.json`.
     """
     with reporter.stage("reading and encoding the examples"):
-        material = read_material(base.examples)
+        material = read_material(base.examples, is_spelled=base.is_spelled)
     baselines = measure_baselines(base, material, reporter)
     models: dict[str, Classifier] = {}
     for name, config in _members(base, cells).items():

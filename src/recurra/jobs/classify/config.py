@@ -1,8 +1,8 @@
 """What a classification run is made from: examples, model, training. Flat keys, all different."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from recurra.cells import find_cell
 from recurra.jobs.run_config import DataOptions, RunConfig
@@ -71,7 +71,12 @@ class NetworkOptions(Options):
         bidirectional: read from both ends; without, the model answers after each step of a stream.
         pooling: how outputs become a vector: last, mean, max, attention, or concat of the first
             three.
-        embedding_size: numbers a token becomes.
+        embedding_size: size of a token's own vector.
+        character_encoder: of words, what reads their characters besides: recurrent, convolutional
+            or none.
+        character_embedding_size: size of a character's vector.
+        character_size: size of a word's vector from its characters.
+        affix_size: of words, size of a vector from their first and last characters; 0 means none.
         init: what the recurrent weights start as: uniform, orthogonal, identity or chrono; none:
             the cell's own.
         forget_bias: the bias of gate f at the start, for cells that have one.
@@ -84,6 +89,10 @@ class NetworkOptions(Options):
     bidirectional: bool = True
     pooling: Literal["last", "mean", "max", "attention", "concat"] = "max"
     embedding_size: Positive = 64
+    character_encoder: Literal["recurrent", "convolutional", "none"] = "none"
+    character_embedding_size: Positive = 32
+    character_size: Positive = 64
+    affix_size: Annotated[int, Field(ge=0)] = 0
     init: Literal["uniform", "orthogonal", "identity", "chrono"] | None = None
     forget_bias: float | None = None
     backend: str = "auto"
@@ -147,6 +156,21 @@ class ClassifierConfig(RunConfig):
     def _has_a_known_cell(cls, network: NetworkOptions) -> NetworkOptions:
         find_cell(network.cell)
         return network
+
+    @model_validator(mode="after")
+    def _spells_words_alone(self) -> Self:
+        tokenizer = self.examples.tokenizer
+        if self.is_spelled and tokenizer != "word":
+            raise ValueError(
+                f"character_encoder and affix_size are of words, but tokenizer={tokenizer}; use "
+                "tokenizer=word, or character_encoder=none and affix_size=0"
+            )
+        return self
+
+    @property
+    def is_spelled(self) -> bool:
+        """Whether words are read with their characters."""
+        return self.network.character_encoder != "none" or self.network.affix_size > 0
 
     def network_arguments(self) -> dict[str, Any]:
         """The model's arguments, but for what the data decides."""

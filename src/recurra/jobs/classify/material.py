@@ -8,6 +8,7 @@ from recurra.data import language_names
 from recurra.data.examples import Examples, ExampleSplits, split_examples
 from recurra.data.labelled_series import read_series
 from recurra.data.labelled_texts import read_labelled_texts, text_files
+from recurra.data.spelling import Alphabet
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import DataError
 from recurra.jobs.classify.config import ExampleOptions
@@ -24,12 +25,14 @@ class Material:
         splits: the examples.
         classes: the labels of train, in their order.
         tokenizer: trained on the training texts; `None` for series.
+        alphabet: of the training texts, if words are spelled.
         encoded: by split.
     """
 
     splits: ExampleSplits
     classes: list[str]
     tokenizer: Tokenizer | None
+    alphabet: Alphabet | None
     encoded: dict[str, EncodedExamples]
 
     def facts(self) -> dict[str, Any]:
@@ -39,7 +42,7 @@ class Material:
         facts |= {"classes": len(self.classes), "train_steps": int(steps.sum())}
         facts["longest_train_example_in_steps"] = int(steps.max())
         if self.tokenizer is not None:
-            share = test.unknown_tokens / max(1, len(test.inputs.values))
+            share = test.unknown_tokens / max(1, len(test.inputs.steps.values))
             facts |= {
                 "vocabulary": len(self.tokenizer.vocabulary),
                 "test_unknown_token_share": share,
@@ -50,12 +53,15 @@ class Material:
         return {**facts, "fingerprint": fingerprint(self.splits), **self.splits.notes}
 
 
-def read_material(options: ExampleOptions, splits: ExampleSplits | None = None) -> Material:
+def read_material(
+    options: ExampleOptions, splits: ExampleSplits | None = None, *, is_spelled: bool = False
+) -> Material:
     """Read, hold out and encode the examples of a run.
 
     Args:
         options: where the examples are and how to read them.
         splits: the examples, if they are at hand already.
+        is_spelled: words are read with their characters.
 
     Raises:
         DataError: data that cannot be read, or that nothing can be learned from.
@@ -69,11 +75,16 @@ def read_material(options: ExampleOptions, splits: ExampleSplits | None = None) 
         splits.train.labels, classes, multi_label=options.multi_label, where=where
     )
     tokenizer = None if splits.train.is_series else train_tokenizer(options, splits.train.inputs)
+    alphabet = None
+    if is_spelled and tokenizer is not None:
+        alphabet = Alphabet.train(w for text in splits.train.inputs for w in tokenizer.cut(text))
     encoded = {
-        name: encode(getattr(splits, name), classes, tokenizer, multi_label=options.multi_label)
+        name: encode(
+            getattr(splits, name), classes, tokenizer, alphabet, multi_label=options.multi_label
+        )
         for name in SPLITS
     }
-    return Material(splits, classes, tokenizer, encoded)
+    return Material(splits, classes, tokenizer, alphabet, encoded)
 
 
 def train_tokenizer(options: ExampleOptions, texts: Sequence[str]) -> Tokenizer:

@@ -62,7 +62,7 @@ def train(
     started_s = time.monotonic()
     if material is None:
         with reporter.stage("reading and encoding the examples"):
-            material = read_material(config.examples, splits)
+            material = read_material(config.examples, splits, is_spelled=config.is_spelled)
     check_same_data(folder, fingerprint(material.splits))
     if baselines is None:
         baselines = measure_baselines(config, material, reporter) if is_main_process() else {}
@@ -98,6 +98,7 @@ def train(
         network.eval(),
         material.classes,
         material.tokenizer,
+        material.alphabet,
         material.splits.train.channels,
         config,
         metrics,
@@ -121,13 +122,14 @@ def build_network(config: ClassifierConfig, material: Material) -> RecurrentClas
     network = RecurrentClassifier(
         len(material.classes),
         vocabulary_size=0 if tokenizer is None else len(tokenizer.vocabulary),
+        num_characters=0 if material.alphabet is None else len(material.alphabet),
         channels=len(material.splits.train.channels),
         multi_label=config.examples.multi_label,
         class_weights=_class_weights(config, material),
         **config.network_arguments(),
     )
     if tokenizer is None:
-        network.set_scale(*scale_of(train.inputs.values))
+        network.set_scale(*scale_of(train.inputs.steps.values))
     return network
 
 

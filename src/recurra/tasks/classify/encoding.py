@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from recurra.data.examples import Examples, Labels
 from recurra.data.ragged import Ragged
+from recurra.data.spelling import Alphabet, SpelledWords, Spellings, distinct_places
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import DataError
 
@@ -18,18 +20,51 @@ _NO_SPREAD = 1e-4  # a channel that spreads less than that does not vary
 
 
 @dataclass(frozen=True)
+class EncodedInputs:
+    """Inputs as a model reads them.
+
+    Attributes:
+        steps: token ids, or numbers (steps, channels); if words are spelled, their places in
+            `words`.
+        words: the distinct words, if they are spelled.
+    """
+
+    steps: Ragged
+    words: SpelledWords | None = None
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    @property
+    def lengths(self) -> Tensor:
+        """Steps of each input, (inputs,), int64."""
+        return self.steps.lengths
+
+    def batch(
+        self, indices: Sequence[int] | np.ndarray, longest: int | None = None
+    ) -> tuple[Tensor, Tensor, Spellings | None]:
+        """`(inputs, lengths, spelled)` of some inputs side by side; see `Ragged.batch`."""
+        padded, lengths = self.steps.batch(indices, longest)
+        if self.words is None:
+            return padded, lengths, None
+        distinct, places = np.unique(padded.numpy(), return_inverse=True)
+        inputs = torch.from_numpy(places.reshape(padded.shape))
+        return inputs, lengths, self.words.select(distinct)
+
+
+@dataclass(frozen=True)
 class EncodedExamples:
     """Examples as a model reads them.
 
     Attributes:
-        inputs: token ids, or numbers (steps, channels).
+        inputs: tokens or numbers.
         targets: (examples,), int64, -1 for a class the model does not know; multi-label:
             (examples, classes), float32, 0 or 1.
         unknown_labels: labels that the model does not know, with how often each occurs.
         unknown_tokens: how many tokens are the unknown one.
     """
 
-    inputs: Ragged
+    inputs: EncodedInputs
     targets: Tensor
     unknown_labels: dict[str, int] = field(default_factory=dict)
     unknown_tokens: int = 0
@@ -42,6 +77,7 @@ def encode(
     examples: Examples,
     classes: Sequence[str],
     tokenizer: Tokenizer | None,
+    alphabet: Alphabet | None = None,
     *,
     multi_label: bool = False,
 ) -> EncodedExamples:
@@ -51,6 +87,7 @@ def encode(
         examples: texts, or series if there is no tokenizer.
         classes: the model's, in their order.
         tokenizer: of texts.
+        alphabet: that their words are spelled in; `None`: they are not.
         multi_label: targets are rows of 0 and 1.
 
     Example:
@@ -60,7 +97,7 @@ def encode(
         >>> encoded.targets.tolist(), encoded.unknown_labels
         ([1, 0, -1], {'z': 1})
     """
-    inputs = encode_inputs(examples.inputs, tokenizer)
+    inputs = encode_inputs(examples.inputs, tokenizer, alphabet)
     number = {label: k for k, label in enumerate(classes)}
     unknown = Counter(label for labels in examples.labels for label in labels)
     for label in number:
@@ -75,12 +112,16 @@ def encode(
         )
     unknown_tokens = 0
     if tokenizer is not None:
-        unknown_tokens = int((inputs.values == tokenizer.unknown_id).sum())
+        ids = inputs.steps.values
+        ids = ids if inputs.words is None else torch.from_numpy(inputs.words.ids)[ids]
+        unknown_tokens = int((ids == tokenizer.unknown_id).sum())
     return EncodedExamples(inputs, targets, dict(unknown), unknown_tokens)
 
 
-def encode_inputs(inputs: Sequence[Any], tokenizer: Tokenizer | None) -> Ragged:
-    """Texts as token ids, without an end; or series as they are.
+def encode_inputs(
+    inputs: Sequence[Any], tokenizer: Tokenizer | None, alphabet: Alphabet | None = None
+) -> EncodedInputs:
+    """Texts as token ids, without an end, or as spelled words; or series as they are.
 
     Raises:
         DataError: a number of a series is NaN or infinite.
@@ -92,9 +133,21 @@ def encode_inputs(inputs: Sequence[Any], tokenizer: Tokenizer | None) -> Ragged:
                 raise DataError(
                     f"series {k}, step {step}: NaN or infinite; fill it, or leave the series out"
                 )
-        return Ragged.of([torch.from_numpy(series) for series in inputs])
+        return EncodedInputs(Ragged.of([torch.from_numpy(series) for series in inputs]))
+    if alphabet is not None:
+        return _spelled(inputs, tokenizer, alphabet)
     ids = [torch.tensor(tokenizer.encode(text), dtype=torch.long) for text in inputs]
-    return Ragged.of(ids)
+    return EncodedInputs(Ragged.of(ids))
+
+
+def _spelled(texts: Sequence[str], tokenizer: Tokenizer, alphabet: Alphabet) -> EncodedInputs:
+    words = [tokenizer.cut(text) for text in texts]
+    distinct, places = distinct_places(list(chain.from_iterable(words)))
+    distinct = distinct or [""]  # padding reads a word, if only one that stands nowhere
+    ids = np.fromiter(map(tokenizer.token_id, distinct), np.int64, len(distinct))
+    lengths = torch.tensor([len(text) for text in words], dtype=torch.long)
+    steps = Ragged(torch.from_numpy(places), lengths)
+    return EncodedInputs(steps, SpelledWords(ids, distinct, alphabet))
 
 
 def check_training_labels(

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from recurra.data.length_batches import by_length
-from recurra.data.ragged import Ragged
 from recurra.errors import DataError
-from recurra.tasks.classify.encoding import EncodedExamples
+from recurra.tasks.classify.encoding import EncodedExamples, EncodedInputs
 from recurra.tasks.classify.metrics import measure, measure_multi_label
 from recurra.tasks.mode import evaluation_mode
 
@@ -17,12 +16,12 @@ BATCH_ROWS = 256
 BATCH_STEPS = 1 << 15
 
 
-def log_probabilities(model: nn.Module, inputs: Ragged) -> Tensor:
+def log_probabilities(model: nn.Module, inputs: EncodedInputs) -> Tensor:
     """log p of every class for each sequence, (sequences, classes), on the CPU, in nats."""
     return _by_batches(model, inputs, model.log_probabilities)  # type: ignore[arg-type]
 
 
-def vectors(model: nn.Module, inputs: Ragged) -> Tensor:
+def vectors(model: nn.Module, inputs: EncodedInputs) -> Tensor:
     """The sentence vector of each sequence, (sequences, vector_size), on the CPU."""
     return _by_batches(model, inputs, model.encode)  # type: ignore[arg-type]
 
@@ -35,10 +34,8 @@ def evaluate(model: nn.Module, examples: EncodedExamples) -> dict[str, float]:
     return measure(log_p, examples.targets)
 
 
-def _by_batches(
-    model: nn.Module, inputs: Ragged, function: Callable[[Tensor, Tensor], Tensor]
-) -> Tensor:
-    """A function of (padded, lengths) applied to all sequences, rows in the order of `inputs`."""
+def _by_batches(model: nn.Module, inputs: EncodedInputs, function: Callable[..., Tensor]) -> Tensor:
+    """A function of (inputs, lengths, spelled) applied to all, rows in the order of `inputs`."""
     if not len(inputs):
         raise DataError("there is no example; expected one or more")
     device = next(model.parameters()).device
@@ -46,8 +43,9 @@ def _by_batches(
     parts = []
     with evaluation_mode(model):
         for chosen in by_length(inputs.lengths.numpy(), BATCH_STEPS, rows=BATCH_ROWS):
-            padded, lengths = inputs.batch(chosen)
-            parts.append(function(padded.to(device), lengths.to(device)).cpu())
+            padded, lengths, spelled = inputs.batch(chosen)
+            there = None if spelled is None else tuple(part.to(device) for part in spelled)
+            parts.append(function(padded.to(device), lengths.to(device), there).cpu())
             orders.append(chosen)
     joined = torch.cat(parts)
     return torch.empty_like(joined).index_copy_(0, torch.from_numpy(np.concatenate(orders)), joined)

@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from recurra.data.length_batches import Buckets
+from recurra.data.spelling import Spellings
 from recurra.errors import ArgumentError, DataError
 from recurra.tasks.classify.encoding import EncodedExamples
 from recurra.tasks.classify.metrics import METRICS, MULTI_LABEL_METRICS
@@ -84,8 +85,8 @@ class ClassifierTask:
         """Batches that read every training example once."""
         return len(self.buckets)
 
-    def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Inputs (time, rows, …), lengths (rows,), targets of this rank; steps of all ranks."""
+    def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor, Tensor, Spellings | None, int]:
+        """Inputs (time, rows, …), lengths (rows,), targets, spelled words; steps of all ranks."""
         rows = self.buckets.batch(epoch, index)
         while len(rows) % self._ranks:
             rows = rows + rows[: self._ranks - len(rows) % self._ranks]
@@ -93,12 +94,12 @@ class ClassifierTask:
         if self.longest is not None:
             lengths = lengths.clamp_max(self.longest)
         own = rows[self._rank :: self._ranks]
-        padded, own_lengths = self._train.inputs.batch(own, self.longest)
-        return padded, own_lengths, self._train.targets[own], int(lengths.sum())
+        padded, own_lengths, spelled = self._train.inputs.batch(own, self.longest)
+        return padded, own_lengths, self._train.targets[own], spelled, int(lengths.sum())
 
     def count(self, batch: Any) -> int:
         """Real steps that all ranks read in this batch."""
-        return int(batch[3])
+        return int(batch[-1])
 
     def learning_rate_scale(self, batch: Any) -> float:
         """1: batches differ in steps, not in examples."""
@@ -109,8 +110,8 @@ class ClassifierTask:
 
     def training_step(self, batch: Any, carry: Any) -> Step:
         """Loss of one batch."""
-        inputs, lengths, targets, _ = batch
-        loss, nats = self._network.loss(inputs, lengths, targets)
+        inputs, lengths, targets, spelled, _ = batch
+        loss, nats = self._network.loss(inputs, lengths, targets, spelled)
         return Step(loss, None, {"nats_per_example": nats})
 
     def evaluate(self, split: str) -> dict[str, float]:

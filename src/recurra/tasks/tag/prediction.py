@@ -109,7 +109,7 @@ def _word_vectors(model: Any, encoded: EncodedSentences, device: torch.device) -
     if not parts:
         return torch.zeros(0, device=device)
     read = [
-        model.words.distinct(*(part.to(device) for part in encoded.distinct.select(group)))
+        model.words.distinct(tuple(part.to(device) for part in encoded.distinct.select(group)))
         for group in parts
     ]
     order = torch.from_numpy(np.argsort(np.concatenate(parts))).to(device)
