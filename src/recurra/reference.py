@@ -46,6 +46,9 @@ class Controls(NamedTuple):
         zoneout: one entry for each state, None or a tensor that broadcasts to
             (time, batch, size): the share z of the old value that is kept,
             new = z·old + (1-z)·step's (Krueger et al. 2017).
+        rows: (time, batch) int64: step t of row b reads x[rows[t, b]], x being (distinct, input),
+            so that inputs that come again and again are multiplied by W once; None: x is
+            (time, batch, input).
     """
 
     lengths: Tensor | None = None
@@ -53,6 +56,13 @@ class Controls(NamedTuple):
     is_reverse: bool = False
     hidden_mask: Tensor | None = None
     zoneout: tuple[Tensor | None, ...] = ()
+    rows: Tensor | None = None
+
+    def expanded(self, x: Tensor) -> tuple[Tensor, "Controls"]:
+        """The same scan with an input for each step."""
+        if self.rows is None:
+            return x, self
+        return torch.nn.functional.embedding(self.rows, x), self._replace(rows=None)
 
 
 def scan(
@@ -62,7 +72,8 @@ def scan(
 
     Args:
         cell: the recurrence.
-        x: (time, batch, input), float; what stands past a row's length is never used.
+        x: (time, batch, input), float; what stands past a row's length is never used. With
+            `controls.rows` (distinct, input).
         state: initial states in the order of `cell.states`, each (batch, size).
         parameters: weights; see `Parameters`.
         controls: lengths, resets, direction, masks; see `Controls`.
@@ -79,6 +90,7 @@ def scan(
         >>> y.shape, torch.equal(y[-1], h_n)
         (torch.Size([5, 2, 4]), True)
     """
+    x, controls = controls.expanded(x)
     initial, time = state, x.shape[0]
     from_input = torch.nn.functional.linear(x, parameters.weight_ih, parameters.bias_ih)
     zoneout = controls.zoneout or (None,) * len(cell.states)

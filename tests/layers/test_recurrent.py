@@ -268,3 +268,37 @@ def test_arguments_out_of_range_are_named() -> None:
 
 def test_the_package_offers_the_layers() -> None:
     assert recurra.LSTM is LSTM
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "mingru"])
+def test_rows_of_distinct_inputs_are_the_inputs_where_they_stand(cell, backend):
+    torch.manual_seed(3)
+    layer = Recurrent(CELLS[cell], 3, 5, 2, bidirectional=True, backend=backend)
+    distinct, rows = torch.randn(4, 3, requires_grad=True), torch.randint(4, (6, 7))
+    lengths = torch.tensor([6, 2, 0, 6, 1, 5, 3])
+    state = layer.initial_state(7).map(torch.randn_like)
+    expected, last = layer(distinct[rows], state, lengths=lengths)
+    found, own_last = layer(distinct, state, lengths=lengths, rows=rows)
+    gradients = [torch.autograd.grad(y.square().sum(), distinct)[0] for y in (expected, found)]
+    torch.testing.assert_close(gradients[1], gradients[0])
+    with torch.no_grad():
+        once, once_last = layer(distinct, state, lengths=lengths, rows=rows)
+        full, _ = layer(distinct, rows=rows)
+        torch.testing.assert_close(full, layer(distinct[rows])[0])
+    for y, states in ((found, own_last), (once, once_last)):
+        torch.testing.assert_close(y, expected)
+        for one, other in zip(states.layers, last.layers, strict=True):
+            torch.testing.assert_close(one, other)
+    with pytest.raises(ShapeError, match="with rows, input has shape"):
+        layer(distinct[rows], rows=rows)
+    with pytest.raises(ArgumentError, match="rows goes without"):
+        layer(distinct, rows=rows, reset=torch.zeros(6, 7, dtype=torch.bool))
+
+
+def test_masks_and_residual_layers_read_rows_too():
+    torch.manual_seed(3)
+    layer = Recurrent(CELLS["gru"], 5, 5, 2, zoneout=0.2, residual=True).eval()
+    distinct, rows = torch.randn(4, 5), torch.randint(4, (6, 2))
+    with torch.no_grad():
+        torch.testing.assert_close(layer(distinct, rows=rows)[0], layer(distinct[rows])[0])

@@ -91,10 +91,14 @@ def run(
     """
     if torch.compiler.is_compiling():
         runs_on_cpu = backend in ("auto", "cpu") and cpu_backend.supports_in_graph(cell, x)
-        chosen = cpu_backend.run if runs_on_cpu else reference_backend.run
-        return chosen(cell, x, state, parameters, controls, all_states)
+        chosen_run = cpu_backend.run if runs_on_cpu else reference_backend.run
+        x, controls = controls.expanded(x)
+        return chosen_run(cell, x, state, parameters, controls, all_states)
     problem = describe(cell, x, state, parameters, controls, all_states)
-    return choose(problem, backend).run(cell, x, state, parameters, controls, all_states)
+    chosen = choose(problem, backend)
+    if problem.needs_gradient or chosen.name != "cpu":
+        x, controls = controls.expanded(x)
+    return chosen.run(cell, x, state, parameters, controls, all_states)
 
 
 def step(
@@ -127,11 +131,12 @@ def describe(
 ) -> Problem:
     """The facts of a scan, from its tensors."""
     tensors = (x, *state, *(p for p in parameters[:6] if p is not None), *parameters.vectors)
+    time, batch = (x if controls.rows is None else controls.rows).shape[:2]
     return Problem(
         cell=cell,
-        time=x.shape[0],
-        batch=x.shape[1],
-        input_size=x.shape[2],
+        time=time,
+        batch=batch,
+        input_size=x.shape[-1],
         hidden_size=parameters.weight_ih.shape[0] // len(cell.gates),
         output_size=state[0].shape[-1],
         dtype=x.dtype,

@@ -246,6 +246,7 @@ class Recurrent(nn.Module):
         *,
         lengths: Tensor | None = None,
         reset: Tensor | None = None,
+        rows: Tensor | None = None,
         return_states: str = "last",
     ) -> tuple[Tensor | PackedSequence, HiddenState]:
         """Run all layers over all steps.
@@ -258,6 +259,9 @@ class Recurrent(nn.Module):
                 direction begins at each row's own end. None: all rows are full.
             reset: bool (time, batch), or (batch, time) with batch_first: True where a new sequence
                 begins. There the state is the initial one again, in both directions.
+            rows: (time, batch) int64: step t of row b reads input[rows[t, b]], the input being
+                (distinct, input_size): words, characters. In evaluation, without gradients, W
+                then multiplies each distinct input once. Without `reset` and batch_first.
             return_states: "last": each state after its row's last step. "all": each state after
                 every step, (layers·directions, time, batch, size), or batch before time with
                 batch_first; differentiable.
@@ -272,6 +276,8 @@ class Recurrent(nn.Module):
         """
         if return_states not in ("last", "all"):
             raise ArgumentError(f"return_states={return_states!r}; use 'last' or 'all'")
+        if rows is not None:
+            return self._run_rows(input, hx, rows, lengths, reset, return_states == "all")
         if isinstance(input, PackedSequence):
             if lengths is not None:
                 raise ArgumentError("a PackedSequence brings its lengths; pass no lengths= with it")
@@ -291,6 +297,36 @@ class Recurrent(nn.Module):
             y = y.transpose(0, 1)
             if return_states == "all":
                 states = states.map(lambda s: s.transpose(0, 1))
+        return y, _as_given(states, hx)
+
+    def _run_rows(
+        self,
+        input: Tensor | PackedSequence,
+        hx: HiddenState | None,
+        rows: Tensor,
+        lengths: Tensor | None,
+        reset: Tensor | None,
+        all_states: bool,
+    ) -> tuple[Tensor, HiddenState]:
+        """`forward` of distinct inputs and where they stand."""
+        if self.batch_first or reset is not None or isinstance(input, PackedSequence):
+            raise ArgumentError("rows goes without batch_first, reset and PackedSequence; drop one")
+        if input.dim() != 2 or rows.dim() != 2 or rows.dtype != torch.int64:
+            raise ShapeError(
+                f"with rows, input has shape {tuple(input.shape)} and rows {rows.dtype} "
+                f"{tuple(rows.shape)}; expected (distinct, {self.input_size}) and torch.int64 "
+                "(time, batch)"
+            )
+        needs_steps = self.training or self.residual or any(self.zoneout)
+        if needs_steps or torch.is_grad_enabled():
+            x = nn.functional.embedding(rows, input)
+            asked = "all" if all_states else "last"
+            return self.forward(x, hx, lengths=lengths, return_states=asked)  # type: ignore[return-value]
+        self._time_major(input, None, None, False)  # its size and dtype
+        if lengths is not None:
+            lengths = _checked_lengths(lengths, *rows.shape).to(input.device)
+        state = self._state(hx, rows.shape[1], False)
+        y, states = self._run(input, state, lengths, None, all_states, rows)
         return y, _as_given(states, hx)
 
     def step(self, x_t: Tensor, state: HiddenState | None = None) -> tuple[Tensor, State]:
@@ -368,6 +404,7 @@ class Recurrent(nn.Module):
         lengths: Tensor | None,
         reset: Tensor | None,
         all_states: bool,
+        rows: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         results: list[Tensors] = []
         for layer in range(self.num_layers):
@@ -376,11 +413,12 @@ class Recurrent(nn.Module):
                 x = dropout(x, self.dropout)
             read = _drop_columns(x, self.input_dropout) if self.training else x
             for direction in range(self.num_directions):
+                controls = self._controls(layer, direction, x, lengths, reset)
                 sequences, last = self._scan(
                     read,
                     state.layers[len(results)],
                     self._weights(layer, direction),
-                    self._controls(layer, direction, x, lengths, reset),
+                    controls if layer else controls._replace(rows=rows),
                     all_states,
                 )
                 outputs.append(sequences[0])

@@ -59,9 +59,8 @@ class RecurrentCharacters(nn.Module):
         Returns:
             (words, size).
         """
-        embedded = self.embedding(characters)
         state = self.layer.initial_state(characters.shape[1])
-        _, ends = self.layer(embedded, state, lengths=lengths)
+        _, ends = self.layer(self.embedding.weight, state, lengths=lengths, rows=characters)
         return torch.cat([states[0] for states in ends.layers], 1)
 
 

@@ -159,12 +159,14 @@ class RecurrentTagger(nn.Module):
         x = self.words(places, (ids, characters, character_lengths))
         return self.emissions_of(x, lengths)
 
-    def emissions_of(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """The same from words' vectors at their places, (time, batch, features)."""
+    def emissions_of(self, x: Tensor, lengths: Tensor, rows: Tensor | None = None) -> Tensor:
+        """The same from words' vectors: at their places, (time, batch, features); or of distinct
+        words, (distinct, features), of which `rows` (time, batch) says which stand where."""
         if self.training:
             x = dropout(x, self.input_dropout)
-        is_full = not x.is_cuda and bool((lengths == len(x)).all())  # there is nothing to skip
-        h, _ = self.layers(x, lengths=None if is_full else lengths)
+        time = len(x if rows is None else rows)
+        is_full = not x.is_cuda and bool((lengths == time).all())  # there is nothing to skip
+        h, _ = self.layers(x, lengths=None if is_full else lengths, rows=rows)
         if self.training:
             h = dropout(h, self.dropout)
         result: Tensor = self.output(h)

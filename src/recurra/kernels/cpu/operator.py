@@ -47,7 +47,7 @@ def scan_with_gradient(
         setup = Setup(cell, controls, all_states, has, find_host())
         results = _Scan.apply(setup, *tensors)  # type: ignore[no-untyped-call]
         return results[:count], results[count:]
-    if x.shape[0] == 1 and x.shape[1] <= MOST_ROWS and _is_plain(controls):
+    if _is_plain(controls) and x.shape[0] == 1 and x.shape[1] <= MOST_ROWS:
         last = step_forward(cell, x[0], state, parameters, find_host())
         return tuple(s.unsqueeze(0) for s in last[:count]), last
     options = options_for(cell, controls, all_states=all_states, needs_gradient=False)
@@ -56,7 +56,7 @@ def scan_with_gradient(
 
 
 def _is_plain(controls: Controls) -> bool:
-    has_none = controls.lengths is controls.reset is controls.hidden_mask is None
+    has_none = controls.lengths is controls.reset is controls.hidden_mask is controls.rows is None
     return has_none and not any(z is not None for z in controls.zoneout)
 
 

@@ -71,7 +71,11 @@ def scan_forward(
     form, schedule = _open(cell, x, state, parameters, controls, options, host)
     kept = _room(form, schedule)
     bias = _input_bias(form.plan, parameters)
-    kept["gates"] = linear(gather_rows(x, schedule), parameters.weight_ih, bias)
+    if controls.rows is None:
+        kept["gates"] = linear(gather_rows(x, schedule), parameters.weight_ih, bias)
+    else:
+        rows = gather_rows(controls.rows.unsqueeze(-1), schedule).view(-1)
+        kept["gates"] = linear(x, parameters.weight_ih, bias).index_select(0, rows)
     states = tuple([_state_buffer(form, schedule, k, initial) for k, initial in enumerate(state)])
     run = _with_constants(form, schedule, parameters, controls, kept, states)
     call(run, form.forward, _forward_weights(form, parameters))
@@ -121,7 +125,7 @@ def _open(
     options: Options,
     host: Host,
 ) -> tuple[Form, Schedule]:
-    time, batch, _ = x.shape
+    time, batch = (x if controls.rows is None else controls.rows).shape[:2]
     hidden = parameters.weight_ih.shape[0] // len(cell.gates)
     form = form_for(cell, options, host, batch, hidden, state[0].shape[-1], thread_limit())
     lengths, is_reverse = controls.lengths, controls.is_reverse

@@ -94,9 +94,14 @@ def run(
         vectors = _word_vectors(model, encoded, device)
         for pieces in by_length(encoded.lengths, BATCH) if len(encoded.words) else ():
             positions, inside = encoded.positions(pieces)
-            places = torch.from_numpy(encoded.words[np.where(inside, positions, 0)]).to(device)
+            words = encoded.words[np.where(inside, positions, 0)]
             lengths = torch.from_numpy(encoded.lengths[pieces]).to(device)
-            emissions = model.emissions_of(vectors[places], lengths)
+            distinct, rows = np.unique(words, return_inverse=True)
+            emissions = model.emissions_of(
+                vectors[torch.from_numpy(distinct).to(device)],
+                lengths,
+                torch.from_numpy(rows.reshape(words.shape)).to(device),
+            )
             answer = model.answer(emissions, lengths, confidence=confidence)
             ids[positions[inside]] = answer.tags.cpu().numpy()[inside]
             p[positions[inside]] = answer.confidence.cpu().numpy()[inside]
