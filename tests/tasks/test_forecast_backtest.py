@@ -14,7 +14,7 @@ from recurra.models.forecast.direct import DirectForecaster
 from recurra.models.forecast.inputs import InputSizes
 from recurra.tasks.forecast.backtest import forecast_at
 from recurra.tasks.forecast.measures import Yardstick, scales, truth_at
-from recurra.tasks.forecast.task import ForecastTask
+from recurra.tasks.forecast.task import LEAST_BATCHES, ForecastTask
 
 LEVELS = (0.1, 0.5, 0.9)
 
@@ -71,7 +71,8 @@ def test_the_order_of_origins_does_not_matter(given):
     assert torch.equal(sorted_[order], mixed)
 
 
-def test_epochs_read_every_window_once_at_stride_one_and_other_phases_else(given):
+def task_on_all(given, **options):
+    """A task that learns from every origin and is measured at every one."""
     series, flat = given
     origins = find_origins(series, series.offsets[:-1], series.offsets[1:], 3)
     truth = {name: truth_at(series, origins, 3) for name in ("valid", "test")}
@@ -79,31 +80,37 @@ def test_epochs_read_every_window_once_at_stride_one_and_other_phases_else(given
     scale = scales(series, series.offsets[1:], 6)
     yardstick = Yardstick(("y",), ("real",), LEVELS, 6, scale, np.ones(1), series.owner)
     model = network("direct", flat.layout)
-    task = ForecastTask(model, flat, split, truth, yardstick, batch_size=8, seed=3)
-    seen = torch.cat([task.batch(0, k) for k in range(task.batches_per_epoch())])
+    return ForecastTask(model, flat, split, truth, yardstick, **options), origins
+
+
+def rows_of(task, epoch):
+    return torch.cat([task.batch(epoch, k) for k in range(task.batches_per_epoch())])
+
+
+def test_epochs_read_every_window_once_at_stride_one_and_other_phases_else(given):
+    task, origins = task_on_all(given, batch_size=2, seed=3)
+    assert task.batches_per_epoch() > LEAST_BATCHES
+    seen = rows_of(task, 0)
     assert sorted(seen.tolist()) == origins.tolist()
-    again = torch.cat([task.batch(0, k) for k in range(task.batches_per_epoch())])
-    assert torch.equal(seen, again)
+    assert torch.equal(seen, rows_of(task, 0))
     assert not torch.equal(task.batch(1, 0), task.batch(0, 0))
-    wide = ForecastTask(model, flat, split, truth, yardstick, batch_size=8, stride=4)
-    epochs = [
-        {int(row) for k in range(wide.batches_per_epoch()) for row in wide.batch(epoch, k)}
-        for epoch in range(12)
-    ]
-    assert all(len(epoch) == len(origins) // 4 for epoch in epochs)
+    wide, _ = task_on_all(given, batch_size=1, stride=2)
+    epochs = [set(rows_of(wide, epoch).tolist()) for epoch in range(12)]
+    assert all(len(epoch) == len(origins) // 2 for epoch in epochs)
     assert len(set.union(*epochs)) > 0.8 * len(origins)
 
 
+def test_an_epoch_of_few_windows_draws_them_again(given):
+    task, origins = task_on_all(given, batch_size=64)
+    assert len(origins) < 19 * 64
+    batches = [task.batch(0, k) for k in range(task.batches_per_epoch())]
+    assert [len(batch) for batch in batches] == [64] * LEAST_BATCHES
+    counts = torch.cat(batches).bincount()[torch.from_numpy(origins)]
+    assert counts.max() - counts.min() <= 1
+
+
 def test_a_wave_is_learned_to_its_noise(given):
-    series, flat = given
-    origins = find_origins(series, series.offsets[:-1], series.offsets[1:], 3)
-    truth = {name: truth_at(series, origins, 3) for name in ("valid", "test")}
-    split = {name: origins for name in ("train", "valid", "test")}
-    scale = scales(series, series.offsets[1:], 6)
-    yardstick = Yardstick(("y",), ("real",), LEVELS, 6, scale, np.ones(1), series.owner)
-    task = ForecastTask(
-        network("direct", flat.layout), flat, split, truth, yardstick, batch_size=16
-    )
+    task, _ = task_on_all(given, batch_size=16)
     before = task.evaluate("valid")["score"]
     optimizer = torch.optim.Adam(task.model.parameters(), lr=0.02)
     for step in range(150):

@@ -15,6 +15,7 @@ from recurra.tasks.forecast.measures import Backtest, Yardstick, score
 from recurra.tasks.task import Step
 
 MOST_ORIGINS = 2000  # of a check during training
+LEAST_BATCHES = 20  # of an epoch: a table of a few hundred rows would be over before the warm-up
 
 
 class ForecastTask:
@@ -79,8 +80,12 @@ class ForecastTask:
         self._rows = slice(rank, None, ranks)
 
     def batches_per_epoch(self) -> int:
-        """Batches; the last of an epoch may be smaller."""
-        return max(1, -(-(len(self.origins["train"]) // self.stride) // self.batch_size))
+        """Batches of an epoch, of which the last may be smaller; at least 20.
+
+        Where that is more than there are windows at the stride, they are drawn again at another
+        phase.
+        """
+        return max(LEAST_BATCHES, -(-self._windows() // self.batch_size))
 
     def batch(self, epoch: int, index: int) -> Tensor:
         """Flat rows of the windows' origins, (batch,) int64; the device gathers the rest."""
@@ -126,7 +131,16 @@ class ForecastTask:
     def _shuffled(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         origins = torch.from_numpy(self.origins["train"])
-        count = max(1, len(origins) // self.stride)
+        is_short = -(-self._windows() // self.batch_size) < LEAST_BATCHES
+        times = -(-LEAST_BATCHES * self.batch_size // self._windows()) if is_short else 1
+        return torch.cat([self._phase(origins, generator) for _ in range(times)])
+
+    def _windows(self) -> int:
+        return max(1, len(self.origins["train"]) // self.stride)
+
+    def _phase(self, origins: Tensor, generator: torch.Generator) -> Tensor:
+        """Every `stride`-th origin, from a random one on, in random order."""
+        count = self._windows()
         phase = int(torch.randint(min(self.stride, len(origins)), (1,), generator=generator))
         picked = (phase + self.stride * torch.arange(count)) % len(origins)
         return origins[picked[torch.randperm(count, generator=generator)]]
