@@ -148,6 +148,12 @@ def test_steps_before_a_series_begins_change_nothing(name):
         torch.testing.assert_close(one, two)
 
 
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_nothing_that_is_learned_moves_the_scale_of_the_loss(scaling):
+    model = build("segment", scaling=scaling)
+    assert not list(model.scaling.parameters())
+
+
 def test_a_highway_is_a_linear_map_from_the_window_of_each_target():
     model = build("segment+highway", head="mae", scaling="none", levels=(0.5,)).eval()
     given, levels = windows(gaps=False), torch.tensor([0.5])

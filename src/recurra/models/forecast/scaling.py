@@ -17,8 +17,8 @@ class WindowScaling(nn.Module):
         standard    mean and deviation of the training rows, the same for every window
         mean        0 and mean |x| (Salinas et al. 2020, section 3.3)
         robust      median, and distance of the quartiles over 1.349
-        reversible  mean and deviation, with a learned affine map after it and its inverse at the
-                    output (Kim et al. 2022)
+        reversible  mean and deviation (Kim et al. 2022; without their learned affine map: a loss in
+                    units of the scale falls when the scale grows, whatever the forecast)
         last        the last value, and the deviation of the training rows (Lin et al. 2023, 3.2)
         none        0 and 1
 
@@ -51,9 +51,6 @@ class WindowScaling(nn.Module):
         self.register_buffer("is_count", count, persistent=False)
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
-        if kind == "reversible":
-            self.gain = nn.Parameter(torch.ones(len(targets)))
-            self.shift = nn.Parameter(torch.zeros(len(targets)))
 
     @property
     def is_constant(self) -> bool:
@@ -74,11 +71,6 @@ class WindowScaling(nn.Module):
         counts = torch.where(is_empty, self.mean.abs(), own).clamp_min(0.1)
         loc = loc * self.is_real
         scale = torch.where(self.is_real > 0, scale, torch.where(self.is_count > 0, counts, 1.0))
-        if self.kind == "reversible":  # x̂ = gain·(x − loc)/scale + shift, as one affine map
-            gain = torch.where(self.gain.abs() > 1e-2, self.gain, 1e-2)
-            is_moved = self.is_real > 0
-            loc = torch.where(is_moved, loc - self.shift * scale / gain, loc)
-            scale = torch.where(is_moved, scale / gain, scale)
         return loc, scale
 
     def _moments(
