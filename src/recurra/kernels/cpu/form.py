@@ -18,7 +18,7 @@ from recurra.kernels.plan import Options, Plan
 # With more bytes of R than this, threads share its units instead of the batch's rows. Up to there
 # both take the same time on an idle machine; on a busy one, rows of their own keep threads from
 # waiting for each other at every step.
-SHARED_CACHE_BYTES = 2_000_000
+SHARED_CACHE_BYTES = 900_000
 
 
 @dataclass(frozen=True, eq=False)
