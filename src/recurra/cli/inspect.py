@@ -73,7 +73,7 @@ def gradients(
         int, typer.Option(metavar="N", help="Units of each network (without RUN).")
     ] = 32,
     steps: Annotated[int, typer.Option(metavar="N", help="Of training (without RUN).")] = 600,
-    rows: Annotated[int, typer.Option(metavar="N", help="Windows of text (with RUN).")] = 8,
+    rows: Annotated[int, typer.Option(metavar="N", help="Sequences (with RUN).")] = 8,
     seed: Seed = None,
     out: Folder = None,
     as_json: AsJson = False,
@@ -81,7 +81,7 @@ def gradients(
     """Follow gradients back through time, beside the bounds of theory.
 
     Without RUN: six networks on a problem of memory, before and after training. With RUN: that
-    model, on its own test text.
+    model, of any task, on its own test part.
     """
     from recurra.jobs.inspection import gradients as job
     from recurra.training.progress import ConsoleReporter
@@ -160,16 +160,19 @@ def gates(
     layer: Annotated[
         int | None, typer.Option(metavar="N", help="From 1; default: the last.")
     ] = None,
+    is_reverse: Annotated[
+        bool, typer.Option("--reverse", help="The direction that reads from the end.")
+    ] = False,
     tokens: Annotated[
-        int, typer.Option(metavar="N", help="Most tokens of the text that units are found on.")
+        int, typer.Option(metavar="N", help="Most steps of what units are found on.")
     ] = 4_000,
     out: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw gates, memory and update of a language model per token, and find telling units.
+    """Draw gates, memory and update of any task's run step by step, and find telling units.
 
-    Units and time scales are found on the run's test text, or on --data; without TEXT its first
-    lines are drawn.
+    Units and time scales are found on the run's test part, or on --data; without TEXT its first
+    sequences are drawn. Of a translator, TEXT draws its attention, too.
     """
     from recurra.cli._lines import read_input
     from recurra.jobs.inspection import gates as job
@@ -180,6 +183,7 @@ def gates(
         read_input(text, None) if text else [],
         data=data,
         layer=layer,
+        is_reverse=is_reverse,
         tokens=tokens,
         out=out,
         reporter=ConsoleReporter(),

@@ -10,7 +10,7 @@ from recurra.insight.canvas import Picture, canvas, line_style, plain_ticks, tit
 from recurra.insight.figures import BLUE, GREY
 from recurra.insight.gates import Finding, GateRecord
 
-MOST_TOKENS, MOST_UNITS = 60, 32
+MOST_STEPS, MOST_UNITS = 60, 32
 
 
 def heat_maps(record: GateRecord, tokens: Sequence[str], order: Tensor) -> Picture:
@@ -21,7 +21,7 @@ def heat_maps(record: GateRecord, tokens: Sequence[str], order: Tensor) -> Pictu
         tokens: their labels.
         order: units from the shortest time scale to the longest.
     """
-    count, memory = min(len(tokens), MOST_TOKENS), record.memory
+    count, memory = min(len(tokens), MOST_STEPS), record.memory
     shown = _spread(order, MOST_UNITS)
     panels: list[tuple[str, Tensor, bool]] = [
         (f"gate {name}" if _is_share(values) else f"candidate {name}", values, _is_share(values))
@@ -36,7 +36,7 @@ def heat_maps(record: GateRecord, tokens: Sequence[str], order: Tensor) -> Pictu
     )
     height = 1.5 + 1.15 * len(panels)
     width = min(12.0, 4.0 + 0.14 * count)
-    heading = "What the gates do, token by token"
+    heading = "What the gates do, step by step"
     figure, axes = canvas(width, height, heading, caption, rows=len(panels), sharex=True)
     for axis, (name, values, is_share) in zip(axes, panels, strict=True):
         data = values[:count, 0][:, shown].t().numpy()
@@ -92,7 +92,7 @@ def time_scales(found: Mapping[str, Tensor]) -> Picture:
         axis.plot(ranks, kept.tolist(), label=f"state {name}", **line_style(k, len(kept)))
         median = float(kept.median())
         axis.axhline(median, color=GREY, lw=1, ls=":", label=f"median of {name}: {median:.1f}")
-    axis.set(yscale="log", xlabel="units, % (sorted)", ylabel="time scale τ, tokens (log)")
+    axis.set(yscale="log", xlabel="units, % (sorted)", ylabel="time scale τ, steps (log)")
     plain_ticks(axis.yaxis)
     axis.legend(frameon=False, fontsize=8.5)
     return Picture("time-scales", figure, caption)
@@ -108,24 +108,24 @@ def following_units(
     """The surest findings, each on a piece of the held-out half of the text."""
     shown = list(findings[:most])
     caption = (
-        "Lines: the unit's value after each token. Hatched: where the property holds (for "
-        "the position in the line, bars of its height). The unit was chosen on the first half of "
-        "the text as the best of all; r is Pearson's correlation there, and on the second half, of "
-        "which a piece is drawn."
+        "Lines: the unit's value after each step. Hatched: where the property holds (of a number, "
+        "bars of its height). The unit was chosen on the first half of the steps as the best of "
+        "all; r is Pearson's correlation there, and on the second half, of which a piece is drawn."
     )
     heading = "Units that follow something a reader would recognise"
     figure, axes = canvas(11, 1.4 + 1.75 * len(shown), heading, caption, rows=len(shown))
     for axis, finding in zip(axes, shown, strict=True):
         values = states[finding.state][:, finding.unit]
         start = _telling(properties[finding.property])
-        span = slice(start, start + MOST_TOKENS)
+        span = slice(start, start + MOST_STEPS)
         marks = properties[finding.property][span].numpy()
         strip = axis.twinx()
         strip.bar(
             range(len(marks)), marks, width=1.0, facecolor="none", edgecolor="#9aa0a8",
             hatch="////", lw=0,
         )  # fmt: skip
-        strip.set(yticks=[], ylim=(0, max(float(marks.max()), 1e-9)))
+        low = min(0.0, float(marks.min()))
+        strip.set(yticks=[], ylim=(low, max(float(marks.max()), low + 1e-9)))
         axis.plot(
             range(len(marks)), values[span].numpy(), color=BLUE, marker="o", ms=3, lw=1.3, zorder=3
         )
@@ -142,9 +142,9 @@ def following_units(
 def _telling(marks: Tensor) -> int:
     """Where in the second half the property changes most within one piece."""
     half = len(marks) // 2
-    last = max(half, len(marks) - MOST_TOKENS)
+    last = max(half, len(marks) - MOST_STEPS)
     changes = (marks[1:] != marks[:-1]).float()
     if float(marks.max()) > 1:  # a count: any piece tells
         return half
     spans = range(half, last + 1, 7)
-    return max(spans, key=lambda start: float(changes[start : start + MOST_TOKENS].sum()))
+    return max(spans, key=lambda start: float(changes[start : start + MOST_STEPS].sum()))

@@ -38,6 +38,9 @@ def translation_curves(rows: Rows, metric: str) -> Any:
     return figure
 
 
+LOOKED = "Each row is a token of the translation; the darker, the more it looked there."
+
+
 def attention_map(found: Mapping[str, Any]) -> Any:
     """Where each token of a translation looked.
 
@@ -45,12 +48,12 @@ def attention_map(found: Mapping[str, Any]) -> Any:
         found: `source` and `target` tokens and `weights`, (target, source).
     """
     source, target = list(found["source"]), list(found["target"])
-    caption = "Each row is a token of the translation; the darker, the more it looked there."
-    width, height = 2.0 + 0.21 * len(source), 1.6 + 0.21 * len(target)
-    figure, (axes,) = canvas(max(width, 4.0), height, "", caption)
+    width, height = 2.0 + 0.21 * len(source), 1.9 + 0.21 * len(target)
+    figure, (axes,) = canvas(max(width, 4.0), height, "Where the decoder looked", LOOKED)
     axes.imshow(found["weights"], cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(source)), [_visible(t) for t in source], rotation=90)
     axes.set_yticks(range(len(target)), [_visible(t) for t in target])
+    axes.set(xlabel="source", ylabel="translation")
     axes.tick_params(length=0, labelsize=8)
     axes.grid(visible=False)
     return figure

@@ -1,35 +1,31 @@
-"""`recurra inspect gates`: what gates, memory and units of a run do, token by token."""
+"""`recurra inspect gates`: what gates, memory and units of a run do, step by step."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from recurra.data.tokenizer import END, Tokenizer
+from recurra.data.tokenizer import END
 from recurra.errors import ArgumentError, DataError
-from recurra.insight.gate_figures import following_units, heat_maps, time_scales
-from recurra.insight.gates import (
-    Finding,
-    GateRecord,
-    find_units,
-    record_gates,
-    text_properties,
-)
+from recurra.insight.canvas import Picture
+from recurra.insight.gate_figures import MOST_STEPS, following_units, heat_maps, time_scales
+from recurra.insight.gates import Finding, GateRecord, find_units, record_gates
 from recurra.insight.report import table
+from recurra.insight.translation_figures import LOOKED, attention_map
 from recurra.jobs.inspection.folder import Inspection, new_folder, write
-from recurra.jobs.inspection.language_models import load_recurrent
-from recurra.jobs.lm.corpus import read_files
-from recurra.jobs.lm.language_model import LanguageModel
-from recurra.models.language_model import RecurrentLanguageModel
+from recurra.jobs.inspection.subjects import Passage, Subject, input_of, open_subject
+from recurra.jobs.translate.training import attention_of
+from recurra.jobs.translate.translator import Translator
 from recurra.training.progress import Reporter
 
 SURE = 0.3  # |r| on the held-out half from which a unit is shown
-FEWEST_TOKENS = 100
+FEWEST_STEPS = 100
+MAPS = 3  # sentences whose attention is drawn
 
 
 def inspect_gates(
@@ -38,62 +34,101 @@ def inspect_gates(
     *,
     data: Sequence[str] | None = None,
     layer: int | None = None,
+    is_reverse: bool = False,
     tokens: int = 4_000,
     out: Path | None = None,
     reporter: Reporter | None = None,
 ) -> Inspection:
-    """Draw the gates of a run's language model on a text, and find units that follow properties.
+    """Draw the gates of a run on a text, and find units that follow properties of what they read.
 
     Args:
-        run: the folder of a finished run of a recurrent language model.
-        text: lines to draw, up to 60 tokens of them; none takes the first lines of the other text.
-        data: files to find units and time scales on; None takes the run's test text.
+        run: the folder of a finished run with a recurrent network, of any task.
+        text: lines to draw, up to 60 steps of them; none takes the first of the other sequences.
+        data: files to find units and time scales on; None takes the run's test part.
         layer: which recurrent layer, from 1; None takes the last.
-        tokens: most tokens of that text.
+        is_reverse: the direction that reads from the end.
+        tokens: most steps of those sequences.
         out: folder; None makes a new one under `runs/`.
         reporter: shows the progress.
 
     Raises:
-        RunFolderError, ArgumentError: no finished run of a recurrent model, or no such layer.
-        DataError: an empty or unreadable text, or one of fewer than 100 tokens to find units on.
+        RunFolderError, ArgumentError: no finished run of a recurrent network, or no such layer or
+            direction.
+        DataError: empty or unreadable data, or fewer than 100 steps to find units on.
     """
     reporter = reporter or Reporter()
-    trained, network = load_recurrent(run)
-    count = len(network.layers)
+    subject = open_subject(run)
+    count = subject.num_layers
     chosen = count if layer is None else layer
     if not 1 <= chosen <= count:
         raise ArgumentError(f"--layer {chosen}: the model has layers 1 to {count}")
-    lines = read_files(list(data)) if data else trained._splits().test
-    tokenizer = trained.predictor.tokenizer
-    studied = torch.from_numpy(tokenizer.encode_lines(lines)).long()[:tokens]
-    if len(studied) < FEWEST_TOKENS:
-        raise DataError(
-            f"{len(studied)} tokens are too few to find units by; expected {FEWEST_TOKENS} or "
-            "more: pass a longer text with --data, or more --tokens"
-        )
-    drawn = torch.from_numpy(tokenizer.encode_lines(text)).long() if text else studied
-    if text and len(drawn) == len(text):
+    place = chosen - 1, is_reverse
+    sequences = subject.sequences(data)
+    given = subject.parse(text) if text else sequences
+    if text and not any(len(sequence) for sequence in given):
         raise DataError("the text has nothing but line ends; pass some words")
+    passages = subject.passages(sequences, tokens)
+    steps = sum(len(passage.labels) for passage in passages)
+    if steps < FEWEST_STEPS:
+        raise DataError(
+            f"{steps} tokens are too few to find units by; expected {FEWEST_STEPS} or more: pass "
+            "more with --data, or more --tokens"
+        )
     folder = new_folder(out, "gates")
-    with reporter.stage(f"reading {len(studied):,} tokens of the text, step by step"):
-        long = _record(network, studied, tokenizer.eos_id, chosen)
-        short = _record(network, drawn, tokenizer.eos_id, chosen)
-    return _write(folder, trained, long, short, studied, drawn, chosen)
+    with reporter.stage(f"reading {steps:,} steps, one by one"):
+        studied = joined([_read(subject, passage, *place) for passage in passages])
+        drawn = joined([_read(subject, p, *place) for p in subject.passages(given, MOST_STEPS)])
+    maps = _attention(subject.model, list(given[:MAPS])) if text else []
+    return _write(folder, subject, studied, drawn, chosen, is_reverse, maps)
 
 
-def _record(network: RecurrentLanguageModel, tokens: Tensor, eos_id: int, layer: int) -> GateRecord:
-    """What happens in a layer while it reads tokens; an end of line stands before the first.
+class Reading(NamedTuple):
+    """What happened in a layer while it read, sequence after sequence.
 
-    That first step is left out of the record, so that step t is the one that reads token t.
+    Attributes:
+        record: (steps, 1, units) each.
+        labels: of the steps.
+        properties: of the steps, by name.
     """
-    inputs = torch.cat((tokens.new_tensor([eos_id]), tokens)).unsqueeze(1)
-    with torch.no_grad():
-        x = network.embedding(inputs)
-        for below in list(network.layers)[: layer - 1]:
-            x = below(x)[0]
-    record = record_gates(network.layers[layer - 1], x)  # type: ignore[arg-type]
-    parts = (record.gates, record.states, record.updates, record.kept)
-    return GateRecord(*({name: values[1:] for name, values in part.items()} for part in parts))
+
+    record: GateRecord
+    labels: list[str]
+    properties: dict[str, Tensor]
+
+
+def _read(subject: Subject, passage: Passage, number: int, is_reverse: bool) -> Reading:
+    module, index, x = input_of(subject, passage.x, number)
+    record = record_gates(module, x, index=index, is_reverse=is_reverse)
+    return Reading(record, passage.labels, passage.properties)
+
+
+def joined(readings: Sequence[Reading]) -> Reading:
+    """Several one after the other."""
+    records = [reading.record for reading in readings]
+
+    def together(part: str) -> dict[str, Tensor]:
+        return {
+            name: torch.cat([getattr(record, part)[name] for record in records])
+            for name in getattr(records[0], part)
+        }
+
+    return Reading(
+        GateRecord(*map(together, ("gates", "states", "updates", "kept"))),
+        [label for reading in readings for label in reading.labels],
+        {
+            name: torch.cat([reading.properties[name] for reading in readings])
+            for name in readings[0].properties
+        },
+    )
+
+
+def _attention(model: Any, lines: Sequence[str]) -> list[Picture]:
+    """Where a translator looked, line by line; nothing of other models."""
+    if not isinstance(model, Translator) or model.network.attention is None:
+        return []
+    found = model.translate(lines, with_attention=True, beam_size=1)
+    maps = [attention_of(best[0]) for best in found if best]
+    return [Picture(f"attention-{k}", attention_map(one), LOOKED) for k, one in enumerate(maps, 1)]
 
 
 COLUMNS = ("property", "state", "unit", "r, first half", "r, held out")
@@ -115,21 +150,19 @@ def rows(findings: Sequence[dict[str, Any]]) -> list[list[str]]:
 
 def _write(
     folder: Path,
-    trained: LanguageModel,
-    long: GateRecord,
-    short: GateRecord,
-    studied: Tensor,
-    drawn: Tensor,
+    subject: Subject,
+    studied: Reading,
+    drawn: Reading,
     layer: int,
+    is_reverse: bool,
+    maps: list[Picture],
 ) -> Inspection:
-    tokenizer, name = trained.predictor.tokenizer, trained.metrics["description"]
-    labels = _labels(tokenizer, studied)
-    properties = text_properties(labels, END)
-    states = {state: values[:, 0] for state, values in long.states.items()}
+    record, labels, properties = studied
+    states = {state: values[:, 0] for state, values in record.states.items()}
     findings = find_units(states, properties)
-    scales = long.time_scales()
-    order = scales[long.memory].argsort()
-    pictures = [heat_maps(short, _labels(tokenizer, drawn), order)]
+    scales = record.time_scales()
+    order = scales[record.memory].argsort()
+    pictures = [*maps, heat_maps(drawn.record, drawn.labels, order)]
     if any(float(values.max()) > 0 for values in scales.values()):
         pictures.append(time_scales(scales))
     sure = [f for f in findings if _is_sure(f)]
@@ -137,11 +170,12 @@ def _write(
         pictures.append(following_units(sure, states, properties, labels))
     listed = [asdict(finding) for finding in findings]
     figures = {
-        "run": str(trained.folder),
+        "run": str(subject.model.folder),
         "layer": layer,
-        "tokens": len(studied),
-        "mean_gates": {gate: float(v.mean()) for gate, v in long.gates.items()},
-        "mean_kept": {state: float(v.mean()) for state, v in long.kept.items()},
+        "is_reverse": is_reverse,
+        "tokens": len(labels),
+        "mean_gates": {gate: float(v.mean()) for gate, v in record.gates.items()},
+        "mean_kept": {state: float(v.mean()) for state, v in record.kept.items()},
         "time_scales": {
             state: [None if math.isinf(v) else v for v in values.tolist()]
             for state, values in scales.items()
@@ -150,15 +184,15 @@ def _write(
     }
     note = (
         '<p class="note">A property is listed with the unit that followed it best on the first '
-        f"half of {len(studied):,} tokens; the second half, which chose nothing, says whether it "
+        f"half of {len(labels):,} steps; the second half, which chose nothing, says whether it "
         f"holds. Drawn are those with |r| of {SURE} or more there, of one sign in both halves.</p>"
     )
     return write(
         folder,
         figures,
         pictures,
-        title=f"Gates of {name}",
-        lead=_lead(long, scales, len(sure), layer),
+        title=f"Gates of {subject.name}",
+        lead=_lead(record, scales, len(sure), len(properties), layer, is_reverse),
         tables=[
             "<h2>Units and properties</h2>",
             table(COLUMNS, rows(listed)),
@@ -173,23 +207,24 @@ def _is_sure(finding: Finding) -> bool:
     return is_of_one_sign and abs(finding.held_out_r) >= SURE
 
 
-def _lead(record: GateRecord, scales: dict[str, Tensor], sure: int, layer: int) -> str:
+def _lead(
+    record: GateRecord,
+    scales: dict[str, Tensor],
+    sure: int,
+    properties: int,
+    layer: int,
+    is_reverse: bool,
+) -> str:
     memory = record.memory
     median = float(scales[memory].median())
     keeps = (
         f"state {memory} keeps {float(record.kept[memory].mean()):.0%} of its value a step on "
-        f"average, a median time scale of {median:.1f} tokens"
+        f"average, a median time scale of {median:.1f} steps"
         if median > 0
         else "no state is kept from step to step but through the weights"
     )
-    return f"Layer {layer}: {keeps}. {sure} of 7 properties of the text have a unit that follows."
-
-
-def _labels(tokenizer: Tokenizer, tokens: Tensor) -> list[str]:
-    return [
-        END if int(token) == tokenizer.eos_id else tokenizer.decode([int(token)])
-        for token in tokens
-    ]
+    where = f"Layer {layer}{', from the end' if is_reverse else ''}"
+    return f"{where}: {keeps}. {sure} of {properties} properties have a unit that follows."
 
 
 def _shaded(

@@ -1,13 +1,14 @@
 """`recurra inspect gradients`: how gradients fare on their way back through time."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from recurra.cells import find_cell
-from recurra.errors import ArgumentError
+from recurra.errors import ArgumentError, DataError
 from recurra.insight.canvas import Picture
 from recurra.insight.gradient_figures import bounds, by_state, overview, spectra
 from recurra.insight.gradient_flow import GradientFlow, gradient_flow
@@ -15,12 +16,15 @@ from recurra.insight.probe_training import ProbeNetwork, Schedule, accuracy, tra
 from recurra.insight.probes import Recall
 from recurra.insight.report import table
 from recurra.jobs.inspection.folder import Inspection, new_folder, write
-from recurra.jobs.inspection.language_models import load_recurrent, windows
+from recurra.jobs.inspection.language_models import windows
+from recurra.jobs.inspection.subjects import Subject, input_of, one_direction, open_subject
+from recurra.jobs.lm.language_model import LanguageModel
 from recurra.models.language_model import RecurrentLanguageModel
 from recurra.training.progress import Reporter
 
 START, END = "at initialisation", "after training"
 ROWS = 16
+FEW_STEPS = 200  # of test sequences that are looked at for each that is followed
 Flows = dict[str, dict[str, GradientFlow]]
 
 
@@ -99,42 +103,91 @@ def inspect_run_gradients(
     out: Path | None = None,
     reporter: Reporter | None = None,
 ) -> Inspection:
-    """A trained language model on windows of its own test text, beside its initialisation.
+    """A trained model on sequences of its own test part, beside its initialisation.
+
+    A language model is followed from the loss of the token after each window. Networks of other
+    tasks answer from many steps at once: they are followed from their last output, along a random
+    direction for each sequence. Of a network that reads both ways, the last layer's forward
+    direction is followed.
 
     Args:
-        run: the folder of a finished run.
-        lags: how far to look back, in tokens; each window is as long.
-        rows: windows.
-        seed: of their places, and of the fresh weights.
+        run: the folder of a finished run with a recurrent network, of any task.
+        lags: how far to look back, in steps; less where the sequences are shorter.
+        rows: sequences.
+        seed: of their places, of directions, and of the fresh weights.
         out, reporter: as for `inspect_gradients`.
 
     Raises:
-        RunFolderError, ArgumentError: no finished run of a recurrent model.
-        DataError: its text has changed, or is too short.
+        RunFolderError, ArgumentError: no finished run of a recurrent network.
+        DataError: its data has changed, or is too short.
     """
     reporter = reporter or Reporter()
     _check(rows, lags)
-    trained, network = load_recurrent(run)
-    tokens, targets = windows(trained, lags, rows, seed)
+    subject = open_subject(run)
+    is_text = isinstance(subject.model, LanguageModel)
+    prepare = _of_windows if is_text else _of_sequences
+    measure, lags, what = prepare(subject, lags, rows, seed)
     folder = new_folder(out, "gradients")
-    torch.manual_seed(seed)
-    fresh = RecurrentLanguageModel(**network.options()).eval()
-    name = trained.metrics["description"]
+    name = subject.name
     with reporter.stage(f"following gradients through {name}"):
-        flows = {
-            name: {
-                START: _measure_model(fresh, tokens, targets),
-                END: _measure_model(network, tokens, targets),
-            }
-        }
-    lead = (
-        f"{name} on {rows} windows of {lags} tokens of its own test text, each read from a fresh "
-        f"state: the gradient of the loss of the token after it, followed {lags} steps back, in "
-        "float64."
-    )
+        flows = {name: {START: measure(True), END: measure(False)}}
+    lead = f"{name} on {what}, followed {lags} steps back, in float64."
     figures = {"networks": _entries(flows, {}), "run": str(run), "lags": lags}
     pictures = [bounds(flows), by_state(name, flows[name][END]), spectra(flows)]
     return _write(folder, figures, pictures, lead, seed)
+
+
+Measure = Callable[[bool], GradientFlow]
+
+
+def _of_windows(subject: Subject, lags: int, rows: int, seed: int) -> tuple[Measure, int, str]:
+    """A language model, trained or fresh, on windows of its test text."""
+    trained, network = subject.model, subject.model.predictor.model
+    tokens, targets = windows(trained, lags, rows, seed)
+
+    def measure(is_fresh: bool) -> GradientFlow:
+        torch.manual_seed(seed)
+        model = RecurrentLanguageModel(**network.options()).eval() if is_fresh else network
+        return _measure_model(model, tokens, targets)
+
+    what = (
+        f"{rows} windows of {lags} tokens of its own test text, each read from a fresh state: the "
+        "gradient of the loss of the token after it"
+    )
+    return measure, lags, what
+
+
+def _of_sequences(subject: Subject, lags: int, rows: int, seed: int) -> tuple[Measure, int, str]:
+    """A network of another task, trained or fresh, on the longest of its first test sequences.
+
+    Raises:
+        DataError: no two steps in a row.
+    """
+    passages = subject.passages(subject.sequences(None), rows * FEW_STEPS)
+    longest = sorted(passages, key=lambda passage: -len(passage.x))[:rows]
+    lags = min([lags, *(len(passage.x) for passage in longest)])
+    if lags < 2:
+        raise DataError(
+            f"sequences of {lags} step(s) leave nothing to look back on; expected 2 or more"
+        )
+    x = torch.cat([passage.x[:lags] for passage in longest], 1)
+    layers, which = list(subject.layers), ""
+    if any(layer.bidirectional for layer in layers):
+        module, index, x = input_of(subject, x, subject.num_layers - 1)
+        layers, which = [one_direction(module, index)], ", in the last layer forwards"
+
+    def measure(is_fresh: bool) -> GradientFlow:
+        chosen = deepcopy(layers)
+        torch.manual_seed(seed)
+        for layer in chosen if is_fresh else ():
+            layer.reset_parameters()
+        return gradient_flow(chosen, x, lags=lags, seed=seed)
+
+    what = (
+        f"{len(longest)} test sequences cut to {lags} steps{which}, each read from a fresh state: "
+        "the gradient of its last output along a random direction"
+    )
+    return measure, lags, what
 
 
 COLUMNS = ("network", "factor/step", "after training", "left at the last lag", "after training")

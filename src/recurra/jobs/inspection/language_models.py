@@ -1,36 +1,10 @@
-"""The user's run, as instruments need it: its network, and tokens of its own text."""
-
-from pathlib import Path
+"""Windows of a language model's own text."""
 
 import torch
 from torch import Tensor
 
-from recurra.errors import ArgumentError, DataError
+from recurra.errors import DataError
 from recurra.jobs.lm.language_model import LanguageModel
-from recurra.jobs.loading import load
-from recurra.models.language_model import RecurrentLanguageModel
-
-
-def load_recurrent(run: Path) -> tuple[LanguageModel, RecurrentLanguageModel]:
-    """A finished run and its network, in evaluation mode.
-
-    Raises:
-        RunFolderError: no finished run.
-        ArgumentError: its model has no recurrence to look into.
-    """
-    trained = load(run)
-    if not isinstance(trained, LanguageModel):
-        raise ArgumentError(
-            f"{run} is the run of a {type(trained).__name__}; this version looks into language "
-            "models only"
-        )
-    network = getattr(trained.predictor, "model", None)
-    if not isinstance(network, RecurrentLanguageModel):
-        raise ArgumentError(
-            f"{run} holds a model of kind {trained.config.model!r}, which has no recurrence to "
-            "look into; pass the run of a recurrent model"
-        )
-    return trained, network.eval()
 
 
 def windows(trained: LanguageModel, steps: int, rows: int, seed: int) -> tuple[Tensor, Tensor]:

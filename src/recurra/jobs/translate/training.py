@@ -15,7 +15,7 @@ from recurra.jobs.translate.translator import Translator
 from recurra.models.translator import RecurrentTranslator
 from recurra.tasks.translate.metrics import corpus_metrics, measure, sentence_chrf
 from recurra.tasks.translate.search import Decoding
-from recurra.tasks.translate.translation import translate_lines
+from recurra.tasks.translate.translation import Translation, translate_lines
 from recurra.training.progress import Reporter
 
 SHOWN, MAPS, MAP_TOKENS = 5, 3, 40
@@ -117,18 +117,18 @@ def attention_maps(translator: Translator, lines: Sequence[str]) -> list[dict[st
     tokenizer = translator.tokenizers.source
     short = [line for line in lines if 0 < len(tokenizer.tokens(line)) <= MAP_TOKENS]
     chosen = short[:: max(len(short) // MAPS, 1)][:MAPS]
-    maps = []
-    for found in translator.translate(chosen, with_attention=True):
-        attention = found[0].attention
-        assert attention is not None
-        maps.append(
-            {
-                "source": [*found[0].source_tokens, "<eos>"],
-                "target": [*found[0].tokens, "<eos>"][: len(attention)],
-                "weights": [[round(float(w), 4) for w in row] for row in attention],
-            }
-        )
-    return maps
+    found = translator.translate(chosen, with_attention=True)
+    return [attention_of(best[0]) for best in found]
+
+
+def attention_of(one: Translation) -> dict[str, Any]:
+    """Where each token of a translation looked, its end too, as `attention_map` draws it."""
+    assert one.attention is not None
+    return {
+        "source": [*one.source_tokens, "<eos>"],
+        "target": [*one.tokens, "<eos>"][: len(one.attention)],
+        "weights": [[round(float(w), 4) for w in row] for row in one.attention],
+    }
 
 
 def _samples(text: ParallelText, hypotheses: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
