@@ -28,14 +28,7 @@ def overview(flows: Flows) -> Picture:
         "falls straight has vanished exponentially: what stood k steps back teaches nothing. Below "
         f"{FLOOR:.0e} nothing is drawn."
     )
-    figure, axes = canvas(
-        WIDTH,
-        4.3,
-        "How much of the gradient is left k steps back?",
-        caption,
-        columns=len(stages),
-        sharey=True,
-    )
+    figure, axes = canvas(WIDTH, 4.7, "", caption, columns=len(stages), sharey=True)
     for axis, stage in zip(axes, stages, strict=True):
         for k, (name, by_stage) in enumerate(flows.items()):
             lags, values = _line(_median(by_stage[stage].norms))
@@ -43,7 +36,7 @@ def overview(flows: Flows) -> Picture:
         _log_axes(axis)
         title(axis, stage)
     axes[0].set(ylabel="gradient norm, relative (log scale)")
-    axes[-1].legend(frameon=False, fontsize=8.5, loc="lower left")
+    legend_above(figure, axes[0], "How much of the gradient is left k steps back?")
     return Picture("gradient-flow", figure, caption)
 
 

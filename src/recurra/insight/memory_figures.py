@@ -29,7 +29,8 @@ def recall_curves(
         "the same sequences equally often, and are asked about the same ones. Right of the dotted "
         "line are distances that training never had."
     )
-    figure, axes = canvas(3.3 * len(found) + 0.6, 4.7, "", caption, columns=len(found), sharey=True)
+    width = max(3.3 * len(found) + 0.6, 5.6)
+    figure, axes = canvas(width, 4.7, "", caption, columns=len(found), sharey=True)
     for axis, (name, recalls) in zip(axes, found.items(), strict=True):
         for k, one in enumerate(recalls):
             columns = list(zip(*one.scores, strict=True))
@@ -45,5 +46,5 @@ def recall_curves(
         axis.set(xlabel=f"distance ({probes[name].unit})", ylim=(-2, 104))
         title(axis, probes[name].name)
     axes[0].set(ylabel="right answers, %")
-    legend_above(figure, axes[0], "Who remembers, and for how long?", 6)
+    legend_above(figure, axes[0], "Who remembers, and for how long?", int(width / 1.6))
     return Picture("memory", figure, caption)
