@@ -174,7 +174,7 @@ def test_text_in_memory_with_joint_tokens_tied_fed_and_smoothed(tmp_path) -> Non
     translator = package.Translator.train(ParallelSplits(pairs, pairs, pairs), **options)
     assert len(translator.predict(LINES[:2])) == 2
     translator.save(tmp_path / "run")
-    with pytest.raises(package.RecurraError, match="trained on text in memory"):
+    with pytest.raises(package.RecurraError, match="trained on data in memory"):
         package.load(tmp_path / "run").evaluate()
 
 

@@ -1,11 +1,11 @@
 """Training any task: its configuration and its run folder, made or gone on with."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from recurra.errors import ConfigError
+from recurra.errors import ConfigError, DataError
 from recurra.jobs import run_folder
 from recurra.jobs.configurations import from_run, resolve, to_yaml
 from recurra.jobs.job import find_job
@@ -24,6 +24,7 @@ RESUMABLE = (
     *("hardware.devices", "hardware.num_nodes"),
 )
 Paths = str | Path | Sequence[str | Path]
+Data = TypeVar("Data")
 
 
 def train_task(
@@ -159,6 +160,34 @@ def check_same_data(folder: Path, fingerprint: str) -> None:
             f"{folder}: the data is not what the run began with (fingerprint {fingerprint}, "
             f"expected {expected}), so it cannot go on; restore the data or train anew"
         )
+
+
+def data_of_run(
+    metrics: Mapping[str, Any],
+    read: Callable[[], Data],
+    fingerprint: Callable[[Data], str],
+    source: str,
+) -> Data:
+    """The data that a finished run was made with, read once more.
+
+    Args:
+        metrics: of the run.
+        read: reads the data.
+        fingerprint: of data.
+        source: what was read, for the error.
+
+    Raises:
+        DataError: it was in memory only, or is not what it was.
+    """
+    if metrics["data"].get("in_memory"):
+        raise DataError("the model was trained on data in memory; pass the data to measure on")
+    data = read()
+    if fingerprint(data) != metrics["data"]["fingerprint"]:
+        raise DataError(
+            f"the data of the run has changed: {source} is not what the model was trained and "
+            "tested on, so its splits cannot be found again; pass --data with what to measure on"
+        )
+    return data
 
 
 def as_list(paths: Paths) -> list[str]:

@@ -36,7 +36,7 @@ class Outcome:
         units_per_s: tokens (or what the task counts) a second of training, checks excluded.
         best: the primary metric on valid of the weights that were kept; `best_step` their step.
         averaged: how many checks these are the mean of; 0 if of none (then `best_step` is theirs).
-        clipped_share: share of the steps whose gradient was clipped.
+        clipped_share: share of the steps whose gradient was clipped, to the norm `gradient_clip`.
         reason: "epochs", "minutes", "patience" or "interrupted".
         stop_signal: the signal that interrupted it, or 0.
         is_main_process: False on all ranks but the first.
@@ -50,14 +50,15 @@ class Outcome:
     best_step: int
     averaged: int
     clipped_share: float
+    gradient_clip: float
     reason: str
     stop_signal: int
     is_main_process: bool
 
     def facts(self) -> dict[str, Any]:
         """What a report says of the training: steps, epochs, clipped share, why it ended."""
-        names = ("steps", "epochs", "best_step", "averaged", "clipped_share", "reason")
-        return {name: getattr(self, name) for name in names}
+        names = ("steps", "epochs", "best_step", "averaged", "clipped_share", "gradient_clip")
+        return {name: getattr(self, name) for name in (*names, "reason")}
 
 
 def fit(
@@ -185,6 +186,7 @@ def _outcome(course: Course, trainer: Trainer, task: Task, averaged: int) -> Out
         best_step=course.best_step,
         averaged=averaged,
         clipped_share=course.clipped_steps / max(steps, 1),
+        gradient_clip=course.options.gradient_clip,
         reason=course.reason or "epochs",
         stop_signal=course.stop_signal,
         is_main_process=trainer.is_global_zero,

@@ -12,12 +12,12 @@ from torch import Tensor
 from recurra.data.examples import Examples, ExampleSplits
 from recurra.data.spelling import Alphabet, Spellings
 from recurra.data.tokenizer import Tokenizer
-from recurra.errors import ArgumentError, DataError, RunFolderError, ShapeError
+from recurra.errors import ArgumentError, RunFolderError, ShapeError
 from recurra.jobs import run_folder
 from recurra.jobs.classify.config import ClassifierConfig
 from recurra.jobs.classify.material import check_same_kind, fingerprint, read_files, read_splits
 from recurra.jobs.configurations import from_run, to_yaml
-from recurra.jobs.training import Paths, as_list, train_in_python
+from recurra.jobs.training import Paths, as_list, data_of_run, train_in_python
 from recurra.models.classifier import RecurrentClassifier
 from recurra.tasks.classify.encoding import EncodedInputs, encode, encode_inputs
 from recurra.tasks.classify.prediction import evaluate, log_probabilities, vectors
@@ -295,16 +295,6 @@ class Classifier:
     def _splits(self) -> ExampleSplits:
         if self.splits is not None:
             return self.splits
-        if self.metrics["data"].get("in_memory"):
-            raise DataError(
-                "the model was trained on examples in memory; pass the examples to measure on"
-            )
-        splits = read_splits(self.config.examples)
-        if fingerprint(splits) != self.metrics["data"]["fingerprint"]:
-            source = ", ".join(self.config.examples.data) or "Babel's CLDR"
-            raise DataError(
-                f"the data of the run has changed: {source} is not what the model was trained and "
-                "tested on, so its splits cannot be found again; pass --data with the examples to "
-                "measure on"
-            )
-        return splits
+        options = self.config.examples
+        source = ", ".join(options.data) or "Babel's CLDR"
+        return data_of_run(self.metrics, lambda: read_splits(options), fingerprint, source)

@@ -90,7 +90,7 @@ def train(
             "seconds": round(outcome.seconds, 3),
             "steps_per_s": round(outcome.units_per_s, 1),
             **provenance(config.seed),
-            "training": {**outcome.facts(), "gradient_clip": config.training.gradient_clip},
+            "training": outcome.facts(),
             "data": {**material.facts(), "in_memory": splits is not None},
         }
     metrics["total_seconds"] = round(time.monotonic() - started_s, 3)

@@ -75,12 +75,11 @@ def train(
     with reporter.stage("back-testing on valid and test"):
         found = {split: task.backtest(split) for split in ("valid", "test")}
         figures = _metrics(config, data, task, found, baselines)
-    facts = {**outcome.facts(), "gradient_clip": config.training.gradient_clip}
     figures |= {
         "seconds": round(outcome.seconds, 3),
         "windows_per_s": round(outcome.units_per_s, 1),
         **provenance(config.seed),
-        "training": facts,
+        "training": outcome.facts(),
         "data": {**data.facts(), "in_memory": table is not None},
     }
     with reporter.stage("reading all rows, to go on from"):

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from recurra.data.splits import TextSplits
-from recurra.errors import ArgumentError, DataError
+from recurra.errors import ArgumentError
 from recurra.jobs import run_folder
 from recurra.jobs.configurations import from_run, to_yaml
 from recurra.jobs.lm.config import LanguageModelConfig
 from recurra.jobs.lm.corpus import fingerprint, read_files, read_splits
 from recurra.jobs.lm.predictors import Predictor, load_predictor
-from recurra.jobs.training import Paths, as_list, train_in_python
+from recurra.jobs.training import Paths, as_list, data_of_run, train_in_python
 from recurra.training.files import write_atomically
 from recurra.training.progress import Reporter
 
@@ -183,15 +183,6 @@ class LanguageModel:
     def _splits(self) -> TextSplits:
         if self.splits is not None:
             return self.splits
-        expected = self.metrics["data"]["fingerprint"]
-        if self.metrics["data"].get("in_memory"):
-            raise DataError("the model was trained on text in memory; pass the text to measure on")
-        splits = read_splits(self.config.text)
-        if fingerprint(splits) != expected:
-            source = ", ".join(self.config.text.data) or "the documentation of this Python"
-            raise DataError(
-                f"the text of the run has changed: {source} is not what the model was trained and "
-                "tested on, so its splits cannot be found again; pass --data with the text to "
-                "measure on"
-            )
-        return splits
+        options = self.config.text
+        source = ", ".join(options.data) or "the documentation of this Python"
+        return data_of_run(self.metrics, lambda: read_splits(options), fingerprint, source)

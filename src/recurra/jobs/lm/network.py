@@ -51,5 +51,4 @@ def train_neural(
     if outcome is None:
         return None
     predictor = NeuralPredictor(task.model, tokenizer, config.model)
-    facts = {**outcome.facts(), "gradient_clip": config.training.gradient_clip}
-    return Trained(predictor, name, outcome.seconds, outcome.units_per_s, facts)
+    return Trained(predictor, name, outcome.seconds, outcome.units_per_s, outcome.facts())

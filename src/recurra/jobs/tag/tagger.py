@@ -9,14 +9,14 @@ from recurra.data.columns import read_tagged
 from recurra.data.lexicon import Lexicon
 from recurra.data.tagged_text import TaggedSplits, TaggedText
 from recurra.data.word_tokens import sentences
-from recurra.errors import ArgumentError, DataError
+from recurra.errors import ArgumentError
 from recurra.jobs import run_folder
 from recurra.jobs.configurations import from_run, to_yaml
 from recurra.jobs.run_folder import LEXICON
 from recurra.jobs.tag.config import TaggerConfig
 from recurra.jobs.tag.corpus import fingerprint, read_splits
 from recurra.jobs.tag.network import build_network
-from recurra.jobs.training import Paths, as_list, train_in_python
+from recurra.jobs.training import Paths, as_list, data_of_run, train_in_python
 from recurra.models.tagger import RecurrentTagger
 from recurra.tasks.tag.metrics import Measured
 from recurra.tasks.tag.prediction import TaggedSentence, TagStream, tag_sentences
@@ -196,17 +196,9 @@ class Tagger:
     def _splits(self) -> TaggedSplits:
         if self.splits is not None:
             return self.splits
-        if self.metrics["data"].get("in_memory"):
-            raise DataError("the tagger was trained on text in memory; pass the text to measure on")
-        splits = read_splits(self.config.text)
-        if fingerprint(splits) != self.metrics["data"]["fingerprint"]:
-            source = ", ".join(self.config.text.data) or "the library of this Python"
-            raise DataError(
-                f"the text of the run has changed: {source} is not what the tagger was trained and "
-                "tested on, so its splits cannot be found again; pass --data with the text to "
-                "measure on"
-            )
-        return splits
+        options = self.config.text
+        source = ", ".join(options.data) or "the library of this Python"
+        return data_of_run(self.metrics, lambda: read_splits(options), fingerprint, source)
 
 
 def read_inputs(lines: Sequence[str], reads: str) -> TaggedText | list[Input]:

@@ -76,7 +76,7 @@ def train(
         "seconds": round(outcome.seconds, 3),
         "tokens_per_s": round(outcome.units_per_s, 1),
         **provenance(config.seed),
-        "training": {**outcome.facts(), "gradient_clip": config.training.gradient_clip},
+        "training": outcome.facts(),
         "data": {**facts, "in_memory": splits is not None},
     }
     rows = run_folder.read_rows(folder)

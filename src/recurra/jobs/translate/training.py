@@ -92,7 +92,7 @@ def train(
             (len(corpus.splits.valid) + len(corpus.splits.test)) / max(seconds, 1e-9), 1
         ),
         **provenance(config.seed),
-        "training": {**outcome.facts(), "gradient_clip": config.training.gradient_clip},
+        "training": outcome.facts(),
         "data": {**facts, "in_memory": splits is not None},
         "length_ratio_bound": ratio,
         "samples": _samples(corpus.splits.test, test.hypotheses),

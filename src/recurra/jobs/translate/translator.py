@@ -11,7 +11,7 @@ from recurra.data.tokenizer import Tokenizer
 from recurra.errors import ArgumentError, DataError
 from recurra.jobs import run_folder
 from recurra.jobs.configurations import from_run, to_yaml
-from recurra.jobs.training import Paths, as_list, train_in_python
+from recurra.jobs.training import Paths, as_list, data_of_run, train_in_python
 from recurra.jobs.translate.config import DecodingOptions, TranslatorConfig
 from recurra.jobs.translate.corpus import read_splits
 from recurra.models.translator import RecurrentTranslator
@@ -263,16 +263,7 @@ class Translator:
     def _splits(self) -> ParallelSplits:
         if self.splits is not None:
             return self.splits
-        if self.metrics["data"].get("in_memory"):
-            raise DataError(
-                "the translator was trained on text in memory; pass the text to measure on"
-            )
-        splits = read_splits(self.config.text)
-        if splits.fingerprint() != self.metrics["data"]["fingerprint"]:
-            source = ", ".join(self.config.text.data) or "CLDR in this Babel"
-            raise DataError(
-                f"the text of the run has changed: {source} is not what the translator was trained "
-                "and tested on, so its splits cannot be found again; pass --data with the text to "
-                "measure on"
-            )
-        return splits
+        options = self.config.text
+        source = ", ".join(options.data) or "CLDR in this Babel"
+        read, fingerprint = lambda: read_splits(options), ParallelSplits.fingerprint
+        return data_of_run(self.metrics, read, fingerprint, source)
