@@ -15,7 +15,7 @@ from recurra.layers import State
 from recurra.tasks.mode import evaluation_mode
 
 BLOCK = 1 << 16  # words that are encoded at once
-BATCH = 1 << 12  # padded steps that run at once
+BATCH = 1 << 13  # padded steps that run at once
 CONTEXT = 64  # words that a piece of a long sentence sees of its neighbours, on either side
 
 
@@ -53,7 +53,7 @@ def tag_sentences(
 ) -> Iterator[TaggedSentence]:
     """Tag sentences, in their order, as they come.
 
-    Up to 65,536 words are read ahead, put into batches of about equal length, and run 4,096 steps
+    Up to 65,536 words are read ahead, put into batches of about equal length, and run 8,192 steps
     at a time: memory does not grow with the text. A sentence of more than 512 words is read in
     windows of 512 that overlap: each word is answered with 64 words of context or more on either
     side, as far as there are any, and not with the whole sentence. So a line of a million words
