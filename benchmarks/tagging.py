@@ -7,7 +7,8 @@ FOLDER holds `ud-english-ewt/` (universaldependencies.org) and `wnut17/`
 `benchmarks/quality/` and measure on dev, with `recurra train tag` as a user would; the latter
 with the CRF and without it. `speed` is of a BiLSTM(200)-CRF with recurrent characters on EWT's
 words: training (batches, gradients and optimiser included), tagging in batches, one sentence of 20
-words. `load_average` says what else the machine was doing; where it is busy, threads wait for each
+words. Runs of other seeds in the result file stay there: delete them with a new configuration.
+`load_average` says what else the machine was doing; where it is busy, threads wait for each
 other, so the same is also measured on one thread by the processor time that it took.
 """
 
@@ -44,12 +45,17 @@ def train(config: str, files: tuple[Path, Path], seed: int, *settings: str) -> d
         subprocess.run(command, check=True)
         metrics = json.loads((folder / "metrics.json").read_text())
     found = {name: metrics[name] for name in KEPT}
-    found |= {"seed": seed, "steps": metrics["training"], "total_s": metrics["total_seconds"]}
+    found |= {"seed": seed, "commit": machine.facts()["commit"], "settings": list(settings)}
+    found |= {"steps": metrics["training"], "total_s": metrics["total_seconds"]}
     return {**found, "load_average": [round(load, 1), round(os.getloadavg()[0], 1)]}
 
 
-def over_seeds(runs: list[dict[str, Any]], metric: str) -> dict[str, Any]:
-    """Mean and spread of a metric on dev, and every run."""
+def over_seeds(
+    runs: list[dict[str, Any]], metric: str, former: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Mean and spread of a metric on dev, and every run; `former` runs of other seeds stay."""
+    by_seed = {run["seed"]: run for run in [*(former or {}).get("runs", []), *runs]}
+    runs = [by_seed[seed] for seed in sorted(by_seed)]
     values = [100 * run["valid"][metric] for run in runs]
     return {
         f"{metric}_percent": round(statistics.mean(values), 2),
@@ -140,12 +146,13 @@ def main() -> None:
         result["speed"] = measure_speed(ewt)
     if "ewt" in wanted:
         runs = [train("tag_ewt.yaml", ewt, seed, *options.set) for seed in seeds]
-        result["ewt_dev_upos"] = over_seeds(runs, "accuracy")
+        result["ewt_dev_upos"] = over_seeds(runs, "accuracy", result.get("ewt_dev_upos"))
     if "wnut17" in wanted:
         result["wnut17_dev"] = {
             name: over_seeds(
                 [train("tag_wnut17.yaml", wnut, seed, setting, *options.set) for seed in seeds],
                 "f1",
+                result.get("wnut17_dev", {}).get(name),
             )
             for name, setting in (("crf", "crf=true"), ("softmax", "crf=false"))
         }
