@@ -256,3 +256,19 @@ def test_options_of_other_tasks_are_refused(run):
     assert "unknown key 'poling'; did you mean 'pooling'?" in refused(
         "train", "classify", "--set", "poling=max"
     )
+
+
+def test_words_are_read_by_their_characters_from_training_to_streams(moods, tmp_path):
+    options = ("--data", moods, *COLUMNS, *SMALL, "--max-epochs", 6, "--no-bidirectional")
+    spelled = ("--set", "affix_size=8", "--set", "character_encoder=convolutional")
+    answered("train", "classify", *options, *spelled, "--out", tmp_path / "run")
+    model = package.load(tmp_path / "run")
+    assert model.alphabet is not None
+    text = "a Lovelyish day"  # no word of training's
+    found = model.predict(["the lovely day", "the awful day"])
+    assert [answer.label for answer in found] == ["glad", "sad"]
+    *_, last = model.stream(text)
+    assert last.probabilities == pytest.approx(model.predict([text])[0].probabilities, abs=1e-6)
+    assert not torch.equal(model.encode(["lovelyish"]), model.encode(["awfulish"]))
+    refusal = refused("train", "classify", *options, *spelled, "--set", "tokenizer=char")
+    assert "affix_size are of words, but tokenizer=char" in refusal
