@@ -8,7 +8,8 @@ FOLDER holds `trec/TREC.train` (questions in 6 classes; Li & Roth 2002), `names/
 each class, by unique text, the same for every seed; a pair of name and language counts once. The
 vowels have their own test part, and a tenth of train is valid. Settings were chosen on valid: those
 of TREC among six (affixes, characters; max, attention, all poolings; how much is dropped), after
-two inner folds of train and valid had shown that affixes help. No pretrained vectors. Writes `benchmarks/results/classification.json`.
+inner folds of train and valid had shown that affixes help. No pretrained vectors. Writes
+`benchmarks/results/classification.json`.
 """
 
 import argparse
