@@ -1,6 +1,6 @@
 """Forecasting: the default job and public data, by the command line's own code.
 
-    python benchmarks/forecasting.py weather
+    python benchmarks/forecasting.py weather compare
     python benchmarks/forecasting.py ett m4 nyc --data FOLDER [--horizons 96,192]
 
 FOLDER has `ett/ETTh1.csv` (https://github.com/zhouhaoyi/ETDataset), `m4-hourly/Hourly-train.csv`
@@ -13,6 +13,9 @@ of this script side by side.
 import argparse
 import json
 import os
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -38,8 +41,6 @@ KEPT = ("test", "valid", "parameters", "seconds", "total_seconds", "training")
 
 def run(name: str, table: pl.DataFrame, settings: tuple[str, ...] = ()) -> Forecaster:
     """Train by a configuration of `quality/` on a table in memory."""
-    import tempfile
-
     config = resolve("forecast", HERE / "quality" / f"{name}.yaml", settings, IN_MEMORY)
     with tempfile.TemporaryDirectory() as folder:
         model = train(config, Path(folder), ConsoleReporter(), table=table, keep=False)
@@ -64,6 +65,16 @@ def weather() -> dict[str, Any]:
     names["best_possible"] = model.metrics["best_possible"]
     tomorrow = {name: value["by_horizon"]["brier"]["rain>0"][0] for name, value in names.items()}
     return {"wall_s": time.perf_counter() - start_s, "brier_of_tomorrow": tomorrow, **figures}
+
+
+def compare() -> dict[str, Any]:
+    """`recurra compare forecast`: dense against recurrent as the window grows."""
+    command = [sys.executable, "-m", "recurra.cli.main", "compare", "forecast", "--json", "--out"]
+    with tempfile.TemporaryDirectory() as folder:
+        shown = subprocess.run([*command, f"{folder}/run"], capture_output=True, check=True)
+    models = json.loads(shown.stdout)["models"]
+    names = ("parameters", "score", "seconds")
+    return {name: {key: entry[key] for key in names} for name, entry in models.items()}
 
 
 def ett(data: Path, horizons: list[int]) -> dict[str, Any]:
@@ -158,13 +169,13 @@ def nyc(data: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("parts", nargs="+", choices=["weather", "ett", "m4", "nyc"])
+    parser.add_argument("parts", nargs="+", choices=["weather", "compare", "ett", "m4", "nyc"])
     parser.add_argument("--data", type=Path, help="folder of the public data")
     parser.add_argument("--horizons", default="96,192,336,720", help="of ETTh1")
     given = parser.parse_args()
     for part in given.parts:
-        if part == "weather":
-            found = weather()
+        if part in ("weather", "compare"):
+            found = weather() if part == "weather" else compare()
         elif part == "ett":
             horizons = [int(horizon) for horizon in given.horizons.split(",")]
             found = ett(given.data, horizons)
