@@ -79,8 +79,8 @@ def translate_lines(
     distinct = list(dict.fromkeys(line for line in lines if line.strip()))
     sources = encode_sources(distinct, tokenizers.source)
     beam = 1 if options.sample else options.beam_size
-    looks = with_attention or replace_unknown
-    looks = looks and model.attention is not None
+    replace_unknown = replace_unknown and tokenizers.target.kind != "bpe"  # which has no unknown
+    looks = model.attention is not None and (with_attention or replace_unknown)
     found: dict[str, list[Translation]] = {}
     with evaluation_mode(model):
         for rows in by_length(sources.lengths.numpy(), max(1, BATCH_STEPS // beam)):
@@ -116,7 +116,7 @@ def _translation(
         attention = found.attention[:, : len(read) + 1].float().cpu().numpy()
     tokens = [target.vocabulary[i] for i in found.ids]
     shown = list(tokens)
-    if replace_unknown and attention is not None and target.kind != "bpe" and read:
+    if replace_unknown and attention is not None and read:
         for k, i in enumerate(found.ids):
             if i == target.unknown_id:
                 shown[k] = read[int(attention[k, : len(read)].argmax())]
