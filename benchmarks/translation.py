@@ -39,7 +39,7 @@ HERE = Path(__file__).parent
 RESULT = HERE / "results" / "translation.json"
 CONFIG = HERE / "quality" / "translate_multi30k.yaml"
 KEPT = ("description", "valid", "test", "greedy_test", "signatures", "parameters", "seconds")
-KEPT += ("tokens_per_s", "translated_sentences_per_s", "training", "command", "seed")
+KEPT += ("tokens_per_s", "translated_sentences_per_s", "training", "seed")
 PAIRS = ("de-en", "en-de")
 BATCH, ROUNDS, STEPS = 64, 4, 8
 
