@@ -79,9 +79,9 @@ def taggers(models: Mapping[str, Mapping[str, Any]], logs: Mapping[str, Rows], m
     for key, rows in logs.items():
         epochs, valid = series(rows, "epoch", f"valid_{metric}")
         points = [100 * value for value in valid]
-        curves.plot(epochs, points, "o-", ms=3, color=colors[key], label=key)
+        curves.plot(epochs, points, "o-", ms=3, color=colors[key], label=models[key]["description"])
     curves.set(xlabel="epochs", ylabel=f"valid {label}, %")
     curves.locator_params(axis="x", integer=True)
     title(curves, "Learning: the same text, in the same order")
-    curves.legend(loc="lower right", frameon=False)
+    curves.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return figure
