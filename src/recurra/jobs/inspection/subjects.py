@@ -171,10 +171,11 @@ def what_layer_reads(layer: Recurrent, answer: Callable[[], object]) -> Tensor:
     """(time, batch, features): the first input of a layer while something is answered."""
     seen: list[Tensor] = []
 
-    def write_down(_: Any, arguments: tuple[Any, ...]) -> None:
-        seen.append(arguments[0].detach())
+    def write_down(_: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        x, rows = arguments[0].detach(), named.get("rows")
+        seen.append(x if rows is None else x[rows])  # rows: where distinct inputs stand
 
-    handle = layer.register_forward_pre_hook(write_down)
+    handle = layer.register_forward_pre_hook(write_down, with_kwargs=True)
     try:
         with torch.no_grad():
             answer()
