@@ -39,3 +39,17 @@ class Support(NamedTuple):
 
     ok: bool
     reason: str
+
+
+class Explanation(NamedTuple):
+    """Which backend runs a call, and what every other one answered."""
+
+    chosen: str
+    reasons: dict[str, str]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{'→' if name == self.chosen else ' '} {name:<10} {reason}"
+            for name, reason in self.reasons.items()
+        ]
+        return "\n".join(lines)

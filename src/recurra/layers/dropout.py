@@ -53,3 +53,21 @@ def dropout(x: Tensor, p: float) -> Tensor:
     if kept == 0:
         return x * 0.0
     return x * bernoulli(x.detach(), kept).mul_(1 / kept)
+
+
+def drop_columns(x: Tensor, p: float) -> Tensor:
+    """Dropout with one mask (batch, input) for all steps of x, (time, batch, input)."""
+    return x * dropout(x.new_ones(x.shape[1:]), p) if p else x
+
+
+def zoneout_share(x: Tensor, shape: tuple[int, ...], p: float) -> Tensor | None:
+    """The share of the old state that is kept: 0 or 1 in training, its mean p otherwise.
+
+    Args:
+        x: gives dtype and device.
+        shape: of the mask; () in evaluation.
+        p: probability that a unit keeps its old state.
+    """
+    if not p:
+        return None
+    return bernoulli(x.new_empty(shape), p) if shape else x.new_full((), p)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,28 +10,21 @@ from torch.nn.utils.rnn import PackedSequence
 from recurra import kernels
 from recurra.cells import Cell
 from recurra.errors import ArgumentError, ShapeError
+from recurra.kernels import Explanation
 from recurra.layers import packed
+from recurra.layers.arguments import (
+    check_probabilities,
+    check_sizes,
+    check_state,
+    checked_lengths,
+)
 from recurra.layers.checkpointing import run_by_stretches
-from recurra.layers.dropout import bernoulli, dropout
+from recurra.layers.dropout import drop_columns, dropout, zoneout_share
 from recurra.layers.initialisation import initialise
 from recurra.layers.state import State, from_torch, to_torch
 from recurra.reference import Controls, Parameters, Tensors
 
 HiddenState = Tensor | Tensors | State
-
-
-class Explanation(NamedTuple):
-    """Which backend runs each layer of a call, and what every other one answered."""
-
-    chosen: str
-    reasons: dict[str, str]
-
-    def __str__(self) -> str:
-        lines = [
-            f"{'→' if name == self.chosen else ' '} {name:<10} {reason}"
-            for name, reason in self.reasons.items()
-        ]
-        return "\n".join(lines)
 
 
 def _keep(y: Tensor) -> Tensor:
@@ -119,19 +111,17 @@ class Recurrent(nn.Module):
     ) -> None:
         super().__init__()
         sizes = [hidden_size] * num_layers if isinstance(hidden_size, int) else list(hidden_size)
-        _check_sizes(input_size, sizes, num_layers, proj_size, initial_state)
+        check_sizes(input_size, sizes, num_layers, proj_size, initial_state)
         zoneouts = zoneout if isinstance(zoneout, tuple) else (zoneout,) * len(cell.states)
         if len(zoneouts) != len(cell.states):
             raise ArgumentError(f"zoneout={zoneout} needs one value for each of {cell.states}")
-        for name, p in (
+        check_probabilities(
             ("dropout", dropout),
             ("recurrent_dropout", recurrent_dropout),
             ("input_dropout", input_dropout),
             ("weight_dropout", weight_dropout),
             *(("zoneout", z) for z in zoneouts),
-        ):
-            if not 0 <= p <= 1:
-                raise ArgumentError(f"{name}={p} is no probability; it must be in 0..1")
+        )
         if checkpoint_every < 0:
             raise ArgumentError(f"checkpoint_every={checkpoint_every} steps; it must be 0 or more")
         if proj_size and cell.output is None:
@@ -324,7 +314,7 @@ class Recurrent(nn.Module):
             return self.forward(x, hx, lengths=lengths, return_states=asked)  # type: ignore[return-value]
         self._time_major(input, None, None, False)  # its size and dtype
         if lengths is not None:
-            lengths = _checked_lengths(lengths, *rows.shape).to(input.device)
+            lengths = checked_lengths(lengths, *rows.shape).to(input.device)
         state = self._state(hx, rows.shape[1], False)
         y, states = self._run(input, state, lengths, None, all_states, rows)
         return y, _as_given(states, hx)
@@ -411,7 +401,7 @@ class Recurrent(nn.Module):
             outputs = []
             if layer and self.dropout and self.training:
                 x = dropout(x, self.dropout)
-            read = _drop_columns(x, self.input_dropout) if self.training else x
+            read = drop_columns(x, self.input_dropout) if self.training else x
             for direction in range(self.num_directions):
                 controls = self._controls(layer, direction, x, lengths, reset)
                 sequences, last = self._scan(
@@ -480,7 +470,7 @@ class Recurrent(nn.Module):
         if any(self.zoneout):
             sizes = (self.output_sizes[layer],) + (self.hidden_sizes[layer],) * len(self.zoneout)
             zoneout = tuple(
-                _zoneout(x, (time, batch, size) if self.training else (), z)
+                zoneout_share(x, (time, batch, size) if self.training else (), z)
                 for z, size in zip(self.zoneout, sizes, strict=False)
             )
         return Controls(lengths, reset, direction == 1, mask, zoneout)
@@ -507,7 +497,7 @@ class Recurrent(nn.Module):
             reset = None if reset is None else reset.transpose(0, 1)
         time, batch = x.shape[:2]
         if lengths is not None:
-            lengths = _checked_lengths(lengths, time, batch).to(x.device)
+            lengths = checked_lengths(lengths, time, batch).to(x.device)
         if reset is not None and (reset.shape != (time, batch) or reset.dtype != torch.bool):
             raise ShapeError(
                 f"reset is {reset.dtype} {tuple(reset.shape)} (time, batch); expected torch.bool "
@@ -522,21 +512,8 @@ class Recurrent(nn.Module):
         state = hx if isinstance(hx, State) else from_torch(hx, self.cell.states)
         if is_unbatched and state.layers[0][0].dim() == 1:
             state = state.map(lambda s: s.unsqueeze(0))
-        expected = self.num_layers * self.num_directions
-        if len(state.layers) != expected:
-            raise ShapeError(
-                f"the initial state has {len(state.layers)} layers·directions, the layer has "
-                f"{expected}"
-            )
-        for k, states in enumerate(state.layers):
-            layer = k // self.num_directions
-            sizes = self._state_sizes(layer)
-            for name, s, size in zip(self.cell.states, states, sizes, strict=True):
-                if s.shape != (batch, size):
-                    raise ShapeError(
-                        f"state {name} of layer {layer} has shape {tuple(s.shape)}, the layer "
-                        f"needs {(batch, size)}"
-                    )
+        sizes = [self._state_sizes(layer) for layer in range(self.num_layers)]
+        check_state(state, self.cell.states, batch, sizes, self.num_directions)
         return state
 
     def extra_repr(self) -> str:
@@ -565,45 +542,3 @@ def _suffix(layer: int, direction: int) -> str:
 
 def _as_given(states: State, hx: HiddenState | None) -> HiddenState:
     return states if isinstance(hx, State) else to_torch(states)
-
-
-def _drop_columns(x: Tensor, p: float) -> Tensor:
-    """Dropout with one mask (batch, input) for all steps."""
-    return x * dropout(x.new_ones(x.shape[1:]), p) if p else x
-
-
-def _zoneout(x: Tensor, shape: tuple[int, ...], p: float) -> Tensor | None:
-    """The share of the old state that is kept: 0 or 1 in training, its mean p otherwise."""
-    if not p:
-        return None
-    return bernoulli(x.new_empty(shape), p) if shape else x.new_full((), p)
-
-
-def _checked_lengths(lengths: Tensor, time: int, batch: int) -> Tensor:
-    if lengths.shape != (batch,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
-        raise ShapeError(
-            f"lengths is {lengths.dtype} {tuple(lengths.shape)}; expected integers of shape "
-            f"({batch},), one for each row"
-        )
-    if not torch.compiler.is_compiling() and batch:
-        low, high = int(lengths.min()), int(lengths.max())
-        if low < 0 or high > time:
-            raise ShapeError(f"lengths go from {low} to {high}; they must be in 0..{time} (time)")
-    return lengths.long()
-
-
-def _check_sizes(
-    input_size: int, sizes: list[int], num_layers: int, proj_size: int, initial_state: str
-) -> None:
-    if num_layers < 1 or len(sizes) != num_layers:
-        raise ArgumentError(
-            f"hidden_size gives {len(sizes)} layers and num_layers={num_layers}; they must agree "
-            "and be at least 1"
-        )
-    if input_size < 1 or min(sizes) < 1 or proj_size < 0:
-        raise ArgumentError(
-            f"sizes must be positive: input_size={input_size}, hidden_size={sizes}, "
-            f"proj_size={proj_size}"
-        )
-    if initial_state not in ("zeros", "learned"):
-        raise ArgumentError(f"initial_state={initial_state!r}; use 'zeros' or 'learned'")
