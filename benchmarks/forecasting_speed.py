@@ -1,6 +1,8 @@
 """How fast forecasters train, load and sample, beside torch.nn's layers of the same size.
 
     python benchmarks/forecasting_speed.py [--steps 200] [--only direct,gru,autoregressive,sampling]
+    pip install -c constraints.txt neuralforecast
+    python benchmarks/forecasting_speed.py --only neuralforecast_lstm,direct
 
 Horizon 24, look-back 72, 200 series of 1,000 steps, two layers of 128, batches of 128 windows:
 neuralforecast's defaults. Seconds depend on how busy the machine is, `ratio` does not: ours and
@@ -44,6 +46,7 @@ MODELS: dict[str, tuple[str, ...]] = {
     "gru": (*DIRECT, "cell=gru"),
     "autoregressive": ("model=autoregressive", "cell=lstm", "head=student_t", "scaling=mean"),
 }
+PEERS = {f"neuralforecast_{name.lower()}": name for name in ("LSTM", "GRU", "DeepAR")}
 CHECKED = 10  # windows of the check after training, which is not timed
 IN_TURN = 5  # steps of one before the other's
 
@@ -174,6 +177,44 @@ def sampling() -> dict[str, float]:
     return {"paths": 100, "series": SERIES, "seconds": round(statistics.median(seconds[1:]), 2)}
 
 
+def neuralforecast(model: str, steps: int) -> dict[str, Any]:
+    """Seconds of neuralforecast's `fit` on the same panel, and of the training steps within it.
+
+    Sizes are this script's, where its own defaults differ (a GRU of 200, DeepAR by 1,024 windows).
+    As with ours, `trainer_seconds` leave out what prepares the table.
+    """
+    import neuralforecast as peer
+    import pandas as pd
+    from pytorch_lightning.callbacks import Timer
+
+    columns = panel()
+    rows = {"unique_id": columns["id"], "ds": columns["t"], "y": columns["y"]}
+    frame = pd.DataFrame({name: column.to_numpy() for name, column in rows.items()})
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    size = "lstm_hidden_size" if model == "DeepAR" else "encoder_hidden_size"
+    network = getattr(peer.models, model)(
+        h=HORIZON,
+        input_size=WINDOW,
+        max_steps=steps,
+        windows_batch_size=BATCH,
+        callbacks=[Timer()],
+        **{size: HIDDEN},
+        **quiet,
+    )
+    start_s = time.perf_counter()
+    forecaster = peer.NeuralForecast([network], freq=1)
+    forecaster.fit(frame)
+    fit_s = time.perf_counter() - start_s
+    timer = forecaster.models[0].trainer_kwargs["callbacks"][0]  # it trains a copy
+    return {
+        "neuralforecast": peer.__version__,
+        "steps": steps,
+        "fit_seconds": round(fit_s, 2),
+        "trainer_seconds": round(timer.time_elapsed("train"), 2),
+        "parameters": sum(p.numel() for p in network.parameters()),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=200)
@@ -182,7 +223,10 @@ def main() -> None:
     found = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     for name in given.only.split(","):
         before = roof_gflops()
-        own = sampling() if name == "sampling" else measure(name, given.steps)
+        if name in PEERS:
+            own = neuralforecast(PEERS[name], given.steps)
+        else:
+            own = sampling() if name == "sampling" else measure(name, given.steps)
         roofs = [round(before), round(roof_gflops())]
         found[name] = {**own, "roof_gflops": roofs, "machine": machine.facts()}
         print(name, own, roofs, flush=True)
