@@ -203,3 +203,58 @@ def test_autoets_without_its_library_says_what_to_install(monkeypatch):
     given, _ = history([1.0, 5.0, 3.0, 9.0] * 10)
     with pytest.raises(ConfigError, match=r"pip install 'recurra\[baselines\]'"):
         autoets_points(given)
+
+
+def test_autoets_fits_training_rows_once_and_forecasts_from_what_an_origin_has_seen(monkeypatch):
+    import sys
+    from types import SimpleNamespace
+
+    from recurra.jobs.forecast.autoets import autoets_points
+
+    fitted = []
+
+    class Sums:
+        """Instead of a model: the last row of training, and the sum of what it is shown."""
+
+        def __init__(self, season_length):
+            self.season = season_length
+
+        def fit(self, values):
+            fitted.append((self.season, len(values)))
+            self.last = values[-1]
+            return self
+
+        def forward(self, values, h):
+            return {"mean": np.full(h, 100 * self.last + values.sum())}
+
+    monkeypatch.setitem(sys.modules, "statsforecast", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "statsforecast.models", SimpleNamespace(AutoETS=Sums))
+    values = [1.0, 5.0, 3.0, 9.0] * 10
+    values[6] = None  # counts as the 5 before it, not as 3
+    given, test = history(values)
+    points = autoets_points(given)
+    seen = float(sum(value or 5.0 for value in values[: test[0] + 1]))
+    assert points(test[:1])[0, :, 0].tolist() == [900 + seen] * 2
+    assert points(np.array([0, 1]))[:, 0, 0].tolist() == [1.0, 906.0]  # nothing has changed yet
+    assert fitted == [(4, 24)]
+    flat, test = history([2.0] * 30 + [3.0] * 10)
+    assert autoets_points(flat)(test)[:, 0, 0].tolist() == [3.0] * len(test)
+    short, test = history([1.0, 5.0, 3.0, 9.0, 4.0, 8.0, 7.0, 6.0, 2.0, 4.0], season=1)
+    assert autoets_points(short)(test)[0, 0, 0] == short.series.targets[test[0], 0]
+    yesno, test = history([1.0, 5.0] * 20, season=2)
+    assert np.isnan(autoets_points(yesno)(test)).all()
+    assert len(fitted) == 1
+
+
+def test_autoets_of_statsforecast_learns_a_season_and_looks_at_nothing_after_an_origin():
+    pytest.importorskip("statsforecast", reason="the extra [baselines] is not installed")
+    from recurra.jobs.forecast.autoets import autoets_points
+
+    random = np.random.default_rng(0)
+    values = np.tile([10.0, 50.0, 30.0, 90.0], 15) + random.normal(size=60)
+    given, test = history(values.tolist())
+    found = autoets_points(given)(test)
+    assert np.abs(found - truth_at(given.series, test, 2)).max() < 6
+    values[test[0] + 1 :] = 0.0
+    changed, _ = history(values.tolist())
+    np.testing.assert_array_equal(autoets_points(changed)(test[:1]), found[:1])

@@ -102,7 +102,7 @@ def _scale(history: History) -> Floats:
     return np.where(np.isnan(yardstick.scale), yardstick.std, yardstick.scale)
 
 
-def _filled(history: History) -> Floats:
+def last_seen(history: History) -> Floats:
     """(rows, targets) the last value up to each row; the training mean before the first."""
     series = history.series
     rows = np.arange(len(series.targets))
@@ -118,7 +118,7 @@ def _filled(history: History) -> Floats:
 
 def _last_value(history: History, origins: Ints) -> Floats:
     """The last value seen, for all steps: persistence."""
-    return np.repeat(_filled(history)[origins][:, None], history.horizon, axis=1)
+    return np.repeat(last_seen(history)[origins][:, None], history.horizon, axis=1)
 
 
 def _seasonal_naive(history: History, origins: Ints) -> Floats:
@@ -190,7 +190,7 @@ def _markov_chain(history: History) -> Points:
     """How often it was yes k steps after a yes and after a no, in training; yes/no targets only."""
     series, kinds = history.series, history.yardstick.kinds
     truth = truth_at(series, history.train_origins, history.horizon)
-    last = _filled(history)
+    last = last_seen(history)
     chances = np.full((2, history.horizon, len(kinds)), np.nan)
     for k, kind in enumerate(kinds):
         if kind != "yesno":
@@ -215,7 +215,7 @@ def naive2(history: History, origins: Ints) -> Floats:
     those with values that are not positive, are forecast by their last value.
     """
     series, season = history.series, history.yardstick.season
-    filled = _filled(history)
+    filled = last_seen(history)
     indices = np.ones((len(series), season, series.targets.shape[1]))
     if season > 1:
         for s, (a, b) in enumerate(zip(series.offsets[:-1], series.offsets[1:], strict=True)):
