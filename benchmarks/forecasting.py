@@ -2,6 +2,7 @@
 
     python benchmarks/forecasting.py weather compare
     python benchmarks/forecasting.py ett m4 nyc --data FOLDER [--horizons 96,192]
+    python benchmarks/forecasting.py autoets --data FOLDER       # with the extra [baselines]
 
 FOLDER has `ett/ETTh1.csv` (https://github.com/zhouhaoyi/ETDataset), `m4-hourly/Hourly-train.csv`
 and `-test.csv` (https://github.com/Mcompetitions/M4-methods), `nycflights13-weather/weather.csv`
@@ -17,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +28,12 @@ import numpy as np
 import polars as pl
 
 from recurra.jobs.configurations import resolve
-from recurra.jobs.forecast.dataset import read_dataset
+from recurra.jobs.forecast.autoets import autoets_points
+from recurra.jobs.forecast.dataset import Dataset, read_dataset
 from recurra.jobs.forecast.forecaster import Forecaster
-from recurra.jobs.forecast.training import train
+from recurra.jobs.forecast.training import history_of, measure_baselines, train
 from recurra.tasks.forecast import metrics
+from recurra.tasks.forecast.backtest import forecast_at
 from recurra.tasks.forecast.baselines import naive2
 from recurra.tasks.forecast.measures import Backtest, measure, scales
 from recurra.training.progress import ConsoleReporter
@@ -95,6 +100,12 @@ def ett(data: Path, horizons: list[int]) -> dict[str, Any]:
 
 def m4(data: Path) -> dict[str, Any]:
     """M4 hourly: one model for all 414 series; sMAPE, MASE and OWA as the competition has them."""
+    model = run("m4_hourly", m4_table(data))
+    return {**kept(model), "competition": _competition(model)}
+
+
+def m4_table(data: Path) -> pl.DataFrame:
+    """The rows of training and test one after the other."""
     train_rows = (data / "m4-hourly" / "Hourly-train.csv").read_text().splitlines()[1:]
     test_rows = (data / "m4-hourly" / "Hourly-test.csv").read_text().splitlines()[1:]
     ids, times, values = [], [], []
@@ -105,35 +116,51 @@ def m4(data: Path) -> dict[str, Any]:
         ids += [name] * len(own)
         times += range(len(own))
         values += own
-    model = run("m4_hourly", pl.DataFrame({"id": ids, "t": times, "y": values}))
-    return {**kept(model), "competition": _competition(model)}
+    return pl.DataFrame({"id": ids, "t": times, "y": values})
+
+
+def _all_before_test(data: Dataset) -> Dataset:
+    """MASE's scale, Naive2's season and AutoETS from all rows before test, as M4 has it."""
+    partition = replace(data.partition, valid=data.partition.test)
+    yardstick = replace(data.yardstick, scale=scales(data.series, data.partition.test, 24))
+    return replace(data, partition=partition, yardstick=yardstick)
 
 
 def _competition(model: Forecaster) -> dict[str, float | None]:
-    """MASE's scale and Naive2's season from all rows before test, as M4 has it."""
-    from dataclasses import replace
-
-    from recurra.jobs.forecast.training import history_of
-
-    data = read_dataset(model.config, model.table)
-    partition = replace(data.partition, valid=data.partition.test)
-    yardstick = replace(data.yardstick, scale=scales(data.series, data.partition.test, 24))
-    data = replace(data, partition=partition, yardstick=yardstick)
+    data = _all_before_test(read_dataset(model.config, model.table))
     origins, truth = data.origins["test"], data.truth["test"]
-    from recurra.tasks.forecast.backtest import forecast_at
-
     levels = model.config.network.levels
     mean, quantiles = forecast_at(model.network, data.flat, origins, levels)
     own = Backtest(origins, truth, mean.double().numpy(), quantiles.double().numpy())
     point = naive2(history_of(model.config, data), origins)
     other = Backtest(origins, truth, point, np.repeat(point[..., None], len(levels), axis=-1))
-    found, naive = measure(own, yardstick), measure(other, yardstick)
+    found, naive = measure(own, data.yardstick), measure(other, data.yardstick)
     return {
         "smape": found["smape"],
         "mase": found["mase"],
         "naive2_smape": naive["smape"],
         "naive2_mase": naive["mase"],
         "owa": metrics.owa(found["smape"], found["mase"], naive["smape"], naive["mase"]),
+    }
+
+
+def autoets(data: Path) -> dict[str, Any]:
+    """The extra baseline: on the default weather's temperature, and on M4 hourly."""
+    start_s = time.perf_counter()
+    config = resolve("forecast", None, ["autoets=true"], {})
+    by_day = measure_baselines(config, read_dataset(config))["autoets"]["test"]
+    weather_s = time.perf_counter() - start_s
+    start_s = time.perf_counter()
+    config = resolve("forecast", HERE / "quality" / "m4_hourly.yaml", (), IN_MEMORY)
+    hourly = _all_before_test(read_dataset(config, m4_table(data)))
+    mean = autoets_points(history_of(config, hourly))(hourly.origins["test"])
+    backtest = Backtest(hourly.origins["test"], hourly.truth["test"], mean, mean[..., None])
+    found = measure(backtest, hourly.yardstick)
+    m4_s = time.perf_counter() - start_s
+    return {
+        "statsforecast": version("statsforecast"),
+        "weather": {"seconds": round(weather_s, 1), **by_day},
+        "m4": {"seconds": round(m4_s, 1), "smape": found["smape"], "mase": found["mase"]},
     }
 
 
@@ -167,9 +194,12 @@ def nyc(data: Path) -> dict[str, Any]:
     return figures
 
 
+ON_DATA = {"m4": m4, "nyc": nyc, "autoets": autoets}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("parts", nargs="+", choices=["weather", "compare", "ett", "m4", "nyc"])
+    parser.add_argument("parts", nargs="+", choices=[*ON_DATA, "weather", "compare", "ett"])
     parser.add_argument("--data", type=Path, help="folder of the public data")
     parser.add_argument("--horizons", default="96,192,336,720", help="of ETTh1")
     given = parser.parse_args()
@@ -180,7 +210,7 @@ def main() -> None:
             horizons = [int(horizon) for horizon in given.horizons.split(",")]
             found = ett(given.data, horizons)
         else:
-            found = m4(given.data) if part == "m4" else nyc(given.data)
+            found = ON_DATA[part](given.data)
         load = round(os.getloadavg()[0], 1)
         found["machine"] = {**machine.facts(), "load_average": load}
         result = json.loads(RESULT.read_text()) if RESULT.exists() else {}  # runs may overlap

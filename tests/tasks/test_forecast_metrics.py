@@ -230,12 +230,15 @@ def test_autoets_fits_training_rows_once_and_forecasts_from_what_an_origin_has_s
     monkeypatch.setitem(sys.modules, "statsforecast", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "statsforecast.models", SimpleNamespace(AutoETS=Sums))
     values = [1.0, 5.0, 3.0, 9.0] * 10
-    values[6] = None  # counts as the 5 before it, not as 3
+    values[3] = values[6] = values[10] = None  # 3 of the step before, then of the season before
     given, test = history(values)
     points = autoets_points(given)
-    seen = float(sum(value or 5.0 for value in values[: test[0] + 1]))
+    seen = float(sum(value or 3.0 for value in values[: test[0] + 1]))
     assert points(test[:1])[0, :, 0].tolist() == [900 + seen] * 2
-    assert points(np.array([0, 1]))[:, 0, 0].tolist() == [1.0, 906.0]  # nothing has changed yet
+    assert points(np.array([0, 1]))[:, 0, 0].tolist() == [
+        1.0,
+        906.0,
+    ]  # at row 0 nothing has changed
     assert fitted == [(4, 24)]
     flat, test = history([2.0] * 30 + [3.0] * 10)
     assert autoets_points(flat)(test)[:, 0, 0].tolist() == [3.0] * len(test)

@@ -134,7 +134,7 @@ def model_name(key: str) -> str:
         >>> model_name("last_value")
         'last value'
     """
-    return key.replace("_", " ")
+    return "AutoETS" if key == "autoets" else key.replace("_", " ")
 
 
 def _models(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

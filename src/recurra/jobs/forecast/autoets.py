@@ -17,9 +17,9 @@ def autoets_points(history: History) -> Points:
 
     The model of each series and its parameters are fixed at the end of training; from there it
     filters each new row, so that every origin is forecast from all rows before it. A row without a
-    value takes the last one, since AutoETS knows no gaps. A series with fewer than `FEWEST_ROWS`
-    rows of training, or constant there, is forecast by its last value, as smoothing would; so is
-    an origin before which nothing has changed. A yes/no target has no forecast (NaN).
+    value takes that of a season before, since AutoETS knows no gaps. A series with fewer than
+    `FEWEST_ROWS` rows of training, or constant there, is forecast by its last value, as smoothing
+    would; so is an origin before which nothing has changed. A yes/no target has no forecast (NaN).
 
     Raises:
         ConfigError: statsforecast is not installed.
@@ -30,9 +30,9 @@ def autoets_points(history: History) -> Points:
         raise ConfigError(
             "autoets=true needs statsforecast: pip install 'recurra[baselines]', or leave it out"
         ) from error
-    series, values = history.series, last_seen(history)
-    season = history.yardstick.season
+    series, season = history.series, history.yardstick.season
     season = season if season <= LONGEST_SEASON else 1
+    last, values = last_seen(history), _without_gaps(history, season)
     real = [k for k, kind in enumerate(history.yardstick.kinds) if kind != "yesno"]
     fitted: dict[tuple[int, int], Any] = {}
     for s, (first, end) in enumerate(zip(series.offsets[:-1], series.offsets[1:], strict=True)):
@@ -50,12 +50,22 @@ def autoets_points(history: History) -> Points:
                 seen = values[series.offsets[s] : origin + 1, k]
                 model = fitted.get((s, k))
                 if model is None or not _changes(seen):
-                    found[index, :, k] = seen[-1]
+                    found[index, :, k] = last[origin, k]
                 else:
                     found[index, :, k] = model.forward(seen, h=history.horizon)["mean"]
         return found
 
     return points
+
+
+def _without_gaps(history: History, season: int) -> NDArray[np.float64]:
+    """(rows, targets) with the value of a season before where one is missing, or else the last."""
+    series, values = history.series, last_seen(history)
+    for row, k in np.argwhere(np.isnan(series.targets)):  # in order, so that long gaps fill up
+        before = row - season
+        if before >= series.offsets[series.owner[row]]:
+            values[row, k] = values[before, k]
+    return values
 
 
 def _changes(values: NDArray[np.float64]) -> bool:
