@@ -56,7 +56,9 @@ def compare_forecasters(
     figures = {
         "task": "forecast",
         "models": entries,
-        "baselines": {name: error_of(value["test"]) for name, value in baselines.items()},
+        "baselines": {
+            name: error_of(value["test"]) for name, value in of_all_targets(baselines).items()
+        },
         "data": facts,
         **origin(base.seed),
     }
@@ -72,6 +74,19 @@ def error_of(test: Mapping[str, Any]) -> float:
         found = [value for name, value in test.items() if name == "mae" and value is not None]
     assert not HIGHER_IS_BETTER & {"brier", "mase", "mae"}
     return float(sum(found) / len(found))
+
+
+def of_all_targets(baselines: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that forecast every target: an error over some of the targets compares with no other.
+
+    Example:
+        >>> figures = {"climatology": {"rain": {}, "wind": {}}, "markov_chain": {"rain": {}}}
+        >>> list(of_all_targets({name: {"test": {"by_target": t}} for name, t in figures.items()}))
+        ['climatology']
+    """
+    targets = {name: len(found["test"]["by_target"]) for name, found in baselines.items()}
+    most = max(targets.values(), default=0)
+    return {name: found for name, found in baselines.items() if targets[name] == most}
 
 
 def _member(base: ForecastConfig, name: str, window: int) -> ForecastConfig:
@@ -91,7 +106,7 @@ def _member(base: ForecastConfig, name: str, window: int) -> ForecastConfig:
 def contest_of(config: ForecastConfig, reporter: Reporter) -> Contest:
     """See `recurra.jobs.job.Job.contest`."""
     data = read_dataset(config)
-    baselines = measure_baselines(config, data)
+    baselines = of_all_targets(measure_baselines(config, data))
     baselines.pop("best_possible", None)
     best = min(baselines, key=lambda name: error_of(baselines[name]["valid"]))
 
