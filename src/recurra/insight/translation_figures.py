@@ -91,7 +91,7 @@ def ablation(models: Mapping[str, Mapping[str, Any]], logs: Mapping[str, Rows]) 
         curves.plot(epochs, found, label=models[name]["added"], **style)
     curves.set(xlabel="epochs", ylabel="valid BLEU (greedy)")
     title(curves, "Learning")
-    curves.legend(loc="upper left", frameon=False, fontsize=7.5, ncols=2)
+    curves.legend(loc="center right", frameon=False, fontsize=7.5, ncols=2)
     return figure
 
 
