@@ -49,6 +49,29 @@ def find_cell(name: str) -> Cell:
     raise ArgumentError(f"there is no cell named {name!r}{hint} Cells: {', '.join(CELLS)}")
 
 
+def resolve_cell(cell: str | Cell) -> Cell:
+    """A cell as it is, or the shipped one of a name; see `find_cell`."""
+    return find_cell(cell) if isinstance(cell, str) else cell
+
+
+def shipped_name(cell: Cell) -> str:
+    """The name by which `find_cell` finds a cell: how a model's options() describe it.
+
+    Raises:
+        ArgumentError: the cell is a user's own, which no name in a file can bring back.
+
+    Example:
+        >>> shipped_name(GRU_CELL)
+        'gru'
+    """
+    if CELLS.get(cell.name) is not cell:
+        raise ArgumentError(
+            f"cell {cell.name!r} is not one of recurra's, so options() cannot describe it; keep "
+            "the constructor's arguments and the weights instead"
+        )
+    return cell.name
+
+
 __all__ = [
     "CELLS",
     "ELMAN_CELL",
@@ -68,4 +91,6 @@ __all__ = [
     "Cell",
     "Step",
     "find_cell",
+    "resolve_cell",
+    "shipped_name",
 ]

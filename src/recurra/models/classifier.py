@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recurra.cells import CELLS, Cell, find_cell
+from recurra.cells import Cell, resolve_cell, shipped_name
 from recurra.errors import ArgumentError, ShapeError
 from recurra.layers import Recurrent, State
 from recurra.layers.dropout import dropout
@@ -118,7 +118,7 @@ class RecurrentClassifier(nn.Module):
         arguments = dict(locals())
         self._options = {k: v for k, v in arguments.items() if k not in ("self", "__class__")}
         _check(self._options)
-        self.cell = find_cell(cell) if isinstance(cell, str) else cell
+        self.cell = resolve_cell(cell)
         self.classes, self.multi_label, self.bidirectional = classes, multi_label, bidirectional
         self.vocabulary_size, self.channels = vocabulary_size, channels
         self.dropout, self.input_dropout = dropout, input_dropout
@@ -167,13 +167,8 @@ class RecurrentClassifier(nn.Module):
         Raises:
             ArgumentError: the cell is a user's own, which no name in a file can bring back.
         """
-        if CELLS.get(self.cell.name) is not self.cell:
-            raise ArgumentError(
-                f"cell {self.cell.name!r} is not one of recurra's, so options() cannot describe "
-                "it; keep the constructor's arguments and the weights instead"
-            )
         weights = [float(weight) for weight in self._options["class_weights"]]
-        return {**self._options, "cell": self.cell.name, "class_weights": weights}
+        return {**self._options, "cell": shipped_name(self.cell), "class_weights": weights}
 
     @property
     def vector_size(self) -> int:

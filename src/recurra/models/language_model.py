@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recurra.cells import CELLS, Cell, find_cell
+from recurra.cells import Cell, resolve_cell, shipped_name
 from recurra.errors import ArgumentError
 from recurra.layers import Recurrent, State
 from recurra.layers.dropout import dropout
@@ -97,7 +97,7 @@ class RecurrentLanguageModel(nn.Module):
         arguments = dict(locals())
         self._options = {k: v for k, v in arguments.items() if k not in ("self", "__class__")}
         _check(self._options)
-        self.cell = find_cell(cell) if isinstance(cell, str) else cell
+        self.cell = resolve_cell(cell)
         sizes = [embedding_size] + [hidden_size] * num_layers
         if tie_weights:
             sizes[-1] = embedding_size
@@ -135,12 +135,11 @@ class RecurrentLanguageModel(nn.Module):
         Raises:
             ArgumentError: the cell is a user's own, which no name in a file can bring back.
         """
-        if CELLS.get(self.cell.name) is not self.cell:
-            raise ArgumentError(
-                f"cell {self.cell.name!r} is not one of recurra's, so options() cannot describe "
-                "it; keep the constructor's arguments and the weights instead"
-            )
-        return {**self._options, "cell": self.cell.name, "cutoffs": list(self._options["cutoffs"])}
+        return {
+            **self._options,
+            "cell": shipped_name(self.cell),
+            "cutoffs": list(self._options["cutoffs"]),
+        }
 
     def initial_state(self, batch: int) -> Tensors:
         """The state before a text, zeros: for each layer its states, each (1, batch, size)."""

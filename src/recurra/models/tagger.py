@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from recurra.cells import CELLS, Cell, find_cell
+from recurra.cells import Cell, resolve_cell, shipped_name
 from recurra.errors import ArgumentError
 from recurra.layers import Recurrent, State
 from recurra.layers.dropout import dropout
@@ -107,7 +107,7 @@ class RecurrentTagger(nn.Module):
         arguments = dict(locals())
         self._options = {k: v for k, v in arguments.items() if k not in ("self", "__class__")}
         _check(self._options)
-        self.cell = find_cell(cell) if isinstance(cell, str) else cell
+        self.cell = resolve_cell(cell)
         self.bidirectional, self.num_tags = bidirectional, num_tags
         self.input_dropout, self.dropout = input_dropout, dropout
         self.words = WordEmbedding(
@@ -146,12 +146,7 @@ class RecurrentTagger(nn.Module):
         Raises:
             ArgumentError: the cell is a user's own, which no name in a file can bring back.
         """
-        if CELLS.get(self.cell.name) is not self.cell:
-            raise ArgumentError(
-                f"cell {self.cell.name!r} is not one of recurra's, so options() cannot describe "
-                "it; keep the constructor's arguments and the weights instead"
-            )
-        return {**self._options, "cell": self.cell.name}
+        return {**self._options, "cell": shipped_name(self.cell)}
 
     def emissions(self, words: Words) -> Tensor:
         """Scores of tags at each step, (time, batch, tags)."""

@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recurra.cells import CELLS, Cell, find_cell
-from recurra.errors import ArgumentError
+from recurra.cells import Cell, resolve_cell, shipped_name
 from recurra.layers import State
 from recurra.models.attention import Attention, coverage_loss
 from recurra.models.memory import DecoderState, Memory
@@ -116,7 +115,7 @@ class RecurrentTranslator(nn.Module):
         arguments = dict(locals())
         self._options = {k: v for k, v in arguments.items() if k not in ("self", "__class__")}
         check_options(self._options)
-        self.cell = find_cell(cell) if isinstance(cell, str) else cell
+        self.cell = resolve_cell(cell)
         self.hidden_size, self.embedding_size = hidden_size, embedding_size
         self.separate_weights, self.bidirectional = separate_weights, bidirectional
         self.source_at_every_step, self.reverse_source = source_at_every_step, reverse_source
@@ -169,12 +168,7 @@ class RecurrentTranslator(nn.Module):
         Raises:
             ArgumentError: the cell is a user's own, which no name in a file can bring back.
         """
-        if CELLS.get(self.cell.name) is not self.cell:
-            raise ArgumentError(
-                f"cell {self.cell.name!r} is not one of recurra's, so options() cannot describe "
-                "it; keep the constructor's arguments and the weights instead"
-            )
-        return {**self._options, "cell": self.cell.name}
+        return {**self._options, "cell": shipped_name(self.cell)}
 
     def encode(self, source: Tensor, lengths: Tensor) -> Memory:
         """Read source sentences.

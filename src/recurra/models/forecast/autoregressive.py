@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recurra.cells import Cell
+from recurra.cells import Cell, resolve_cell, shipped_name
 from recurra.errors import ArgumentError
 from recurra.models.forecast.inputs import (
     LEVELS,
@@ -23,8 +23,6 @@ from recurra.models.forecast.inputs import (
     InputSizes,
     Windows,
     checked_options,
-    named_options,
-    resolve_cell,
     scaling_and_heads,
 )
 
@@ -81,7 +79,7 @@ class AutoregressiveForecaster(nn.Module):
 
     def options(self) -> dict[str, Any]:
         """The constructor's arguments, JSON-able; `AutoregressiveForecaster(**options)` is anew."""
-        return named_options(self._options, self.cell)
+        return {**self._options, "cell": shipped_name(self.cell)}
 
     @property
     def is_streaming(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recurra.cells import Cell
+from recurra.cells import Cell, resolve_cell, shipped_name
 from recurra.models.forecast.inputs import (
     LEVELS,
     Encoder,
@@ -21,9 +21,7 @@ from recurra.models.forecast.inputs import (
     InputSizes,
     Windows,
     checked_options,
-    named_options,
     origins_of,
-    resolve_cell,
     scaling_and_heads,
 )
 
@@ -88,7 +86,7 @@ class DirectForecaster(nn.Module):
 
     def options(self) -> dict[str, Any]:
         """The constructor's arguments, JSON-able; `DirectForecaster(**options)` is anew."""
-        return named_options(self._options, self.cell)
+        return {**self._options, "cell": shipped_name(self.cell)}
 
     @property
     def is_streaming(self) -> bool:

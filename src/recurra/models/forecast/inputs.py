@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from recurra.cells import CELLS, Cell, find_cell
+from recurra.cells import Cell
 from recurra.errors import ArgumentError
 from recurra.layers import Recurrent, State
 from recurra.models.forecast.heads import Heads
@@ -80,25 +80,6 @@ def checked_options(options: dict[str, Any]) -> dict[str, Any]:
     kept["inputs"] = InputSizes.of(kept["inputs"]).as_dict()
     kept["levels"] = list(kept["levels"])
     return kept
-
-
-def resolve_cell(cell: str | Cell) -> Cell:
-    """A cell, or the shipped one of a name."""
-    return find_cell(cell) if isinstance(cell, str) else cell
-
-
-def named_options(options: dict[str, Any], cell: Cell) -> dict[str, Any]:
-    """Options with the cell's name.
-
-    Raises:
-        ArgumentError: the cell is a user's own, which no name in a file can bring back.
-    """
-    if CELLS.get(cell.name) is not cell:
-        raise ArgumentError(
-            f"cell {cell.name!r} is not one of recurra's, so options() cannot describe it; keep "
-            "the constructor's arguments and the weights instead"
-        )
-    return {**options, "cell": cell.name}
 
 
 class Covariates(nn.Module):

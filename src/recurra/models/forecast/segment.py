@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recurra.cells import Cell
+from recurra.cells import Cell, resolve_cell, shipped_name
 from recurra.errors import ArgumentError
 from recurra.layers import Recurrent, State
 from recurra.models.forecast.inputs import (
@@ -26,8 +26,6 @@ from recurra.models.forecast.inputs import (
     InputSizes,
     Windows,
     checked_options,
-    named_options,
-    resolve_cell,
     scaling_and_heads,
 )
 
@@ -101,7 +99,7 @@ class SegmentForecaster(nn.Module):
 
     def options(self) -> dict[str, Any]:
         """The constructor's arguments, JSON-able; `SegmentForecaster(**options)` is anew."""
-        return named_options(self._options, self.cell)
+        return {**self._options, "cell": shipped_name(self.cell)}
 
     def loss(self, windows: Windows) -> Tensor:
         """Scalar, from the last step of each window."""
