@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recurra.cells import Cell
-from recurra.kernels.cpu.code import Code, forward_code, system_arguments
+from recurra.kernels.cpu.code import Code, forward_code
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.threads import run_parallel, thread_limit
 from recurra.kernels.plan import Options
@@ -80,7 +80,7 @@ class _Stepper:
         rows |= {name: (0, hidden) for name in ("bias_input", "bias_hidden")}
         for k, size in enumerate(self.sizes):
             rows |= {f"state{k}": (size, 0), f"previous{k}": (size, 0)}
-        known = {**system_arguments(), "steps": 1, "share": self.threads, "threads": self.threads}
+        known = {"steps": 1, "share": self.threads, "threads": self.threads}
         known |= {"hidden": hidden, "output": output, "input": inputs}
         known |= {"tables": self.tables.data_ptr(), "first_rows": self.first_rows.data_ptr()}
         known |= {"barriers": self.barriers.data_ptr(), "scratch": self.scratch.data_ptr()}
@@ -88,12 +88,9 @@ class _Stepper:
         known |= {f"{name}.at": buffer.data_ptr() for name, buffer in self.buffers.items()}
         known |= {f"{name}.row": row for name, (row, _) in rows.items()}
         known |= {f"{name}.block": block for name, (_, block) in rows.items()}
-        names = self.code.layout.names
-        # one more, for what this cell's code does not ask for
-        self.values = (ctypes.c_int64 * (len(names) + 1))(*(known.get(name, 0) for name in names))
-        index = {name: i for i, name in enumerate(names)}
-        self.refused, self.share = index["refused"], index["share"]
-        self.pointers = [index.get(name, len(names)) for name in self._pointer_names()]
+        self.values, places = self.code.frame(known), self.code.layout.places
+        self.refused, self.share = places["refused"], places["share"]
+        self.pointers = [places.get(name) for name in self._pointer_names()]
         self.address = ctypes.addressof(self.values)
 
     def _pointer_names(self) -> list[str]:
@@ -123,7 +120,8 @@ class _Stepper:
         )
         values = self.values
         for place, address in zip(self.pointers, addresses, strict=True):
-            values[place] = address
+            if place is not None:  # else this cell's code does not ask for it
+                values[place] = address
         self._run()
         return new
 
