@@ -26,6 +26,7 @@ from typing import Any
 import machine
 import numpy as np
 import polars as pl
+import torch
 
 from recurra.jobs.configurations import resolve
 from recurra.jobs.forecast.autoets import autoets_points
@@ -92,8 +93,14 @@ def ett(data: Path, horizons: list[int]) -> dict[str, Any]:
     )
     found = {}
     for horizon in horizons:
+        start_s, processor_s = time.perf_counter(), time.process_time()
         model = run("ett_h1", frame, (f"horizon={horizon}",))
-        found[str(horizon)] = kept(model)
+        found[str(horizon)] = {
+            **kept(model),
+            "wall_s": round(time.perf_counter() - start_s, 1),
+            "processor_s": round(time.process_time() - processor_s, 1),
+            "threads": torch.get_num_threads(),
+        }
         print(horizon, model.metrics["test"]["mse"], model.metrics["test"]["mae"], flush=True)
     return found
 

@@ -22,6 +22,7 @@ Each part says what the load of the machine was; `processor_s` does not depend o
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -146,13 +147,24 @@ def rates(
 
 def train(folder: Path, *arguments: str) -> dict[str, Any]:
     """A run of `recurra train translate`, read if it is finished, gone on with if it was begun."""
+    spent_s = time.perf_counter(), _processor_s()
+    is_new = not folder.exists()
     if not (folder / "metrics.json").exists():
-        begun = folder.exists()
         command = [sys.executable, "-m", "recurra.cli.main", "train", "translate"]
-        command += ["--resume", str(folder)] if begun else [*arguments, "--out", str(folder)]
+        command += [*arguments, "--out", str(folder)] if is_new else ["--resume", str(folder)]
         subprocess.run(command, check=True)
     metrics = json.loads((folder / "metrics.json").read_text())
-    return {name: metrics[name] for name in KEPT}
+    found = {name: metrics[name] for name in KEPT}
+    if is_new:  # only then is it the time of the whole command
+        found["wall_s"] = round(time.perf_counter() - spent_s[0], 1)
+        found["processor_s"] = round(_processor_s() - spent_s[1], 1)
+    return found
+
+
+def _processor_s() -> float:
+    """Seconds of processor time that finished commands have taken."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def multi30k(data: Path, runs: Path) -> dict[str, Any]:
