@@ -93,7 +93,8 @@ def test_the_test_split_is_found_again_and_other_data_may_be_given(trained, tmp_
     assert found["examples"] == 3
     assert found["unknown_labels"] == {"odd": 2}
     assert found["accuracy"] == pytest.approx(1 / 3)
-    assert "unknown label examples" in recurra("evaluate", folder, "--data", other).stdout
+    shown = recurra("evaluate", folder, "--data", other).stdout
+    assert "unknown labels odd" in shown
 
 
 def test_predictions_have_probabilities_and_vectors(run, tmp_path):
@@ -164,6 +165,9 @@ def test_series_are_classified_too(waves):
     assert [record["label"] for record in found[:4]] == [line.split(":")[-1] for line in lines]
     assert "expected 2 channels" in refused("predict", folder / "run", "1,2")
     assert "expected numbers" in refused("predict", folder / "run", "1,2:3,x")
+    bad = folder / "bad.ts"
+    bad.write_text("@data\n\n1,2:3,4\n1,2:3\n")
+    assert "line 4: expected 2 channels" in refused("predict", folder / "run", "--file", bad)
 
 
 def test_a_stream_ends_with_the_answer_of_the_whole(waves):
@@ -239,12 +243,9 @@ def test_what_cannot_be_learned_from_is_refused_before_training(tmp_path):
 
     one = "text,label\n" + "".join(f"t{k},x\n" for k in range(30))
     assert "all 24 training examples have the label 'x'" in train(one)
-    for path in (tmp_path / "run").iterdir():
-        path.unlink()
     assert "too few to hold out" in train("text,label\na,x\nb,y\n")
-    for path in (tmp_path / "run").iterdir():
-        path.unlink()
     assert "no column 'text'" in train("body,label\na,x\n")
+    assert not (tmp_path / "run").exists()  # so that the mended command can be given again
     assert "--valid and --test need --data" in refused(
         "train", "classify", "--test", tmp_path / "a.csv", "--out", tmp_path / "other"
     )

@@ -139,7 +139,11 @@ def test_bad_input_is_named(run, text, tmp_path) -> None:
     assert "bad.conll, line 2: 1 columns, expected 2" in refused("train", "tag", "--data", bad)
     assert f"{bad}, line 2" in refused("evaluate", run, "--data", bad)
     bad.write_text("a O\n\n" * 9)
-    assert "every word has the tag 'O'" in refused("train", "tag", "--data", bad)
+    refusal = refused("train", "tag", "--data", bad, "--out", tmp_path / "run")
+    assert "every one of the 7 words to train on has the tag 'O'" in refusal
+    assert not (tmp_path / "run").exists()
+    refused("compare", "tag", "--data", bad, "--out", tmp_path / "compared")
+    assert not (tmp_path / "compared").exists()
     wrong = refused("train", "tag", "--data", text, "--set", "colum=ner")
     assert "did you mean 'column'" in wrong
     assert "no column 'ner'" in refused("train", "tag", "--data", text, "--set", "column=ner")

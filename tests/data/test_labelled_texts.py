@@ -74,8 +74,12 @@ def test_a_missing_column_names_the_nearest_and_those_there(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("a.csv", "text,label\na,b\nc,d,e\n", "line 3: 3 fields, the header has 2"),
-        ("a.csv", "text,label\n\na,b\nc\n", "line 4: 1 fields, the header has 2"),
+        (
+            "a.csv",
+            "text,label\na,b\nc,d,e\n",
+            "line 3: the number of fields is 3, the header has 2",
+        ),
+        ("a.csv", "text,label\n\na,b\nc\n", "line 4: the number of fields is 1, the header has 2"),
         ("a.csv", b"text,label\na,b\n\xe9,d\n", "line 3: byte 0xe9 at column 1 is not UTF-8"),
         ("a.csv", 'text,label\n"two\nlines",b\nc,\n', "line 4: no label in column 'label'"),
         ("a.csv", 'text,label\n"a,b\nc,d\n', "quote"),

@@ -28,13 +28,18 @@ def output(stream: TextIO | None = None) -> Console:
 
 
 def print_metrics(name: str, metrics: Mapping[str, Any]) -> None:
-    """One model's metrics, a line each; what is not a number is for `--json` and the report."""
-    rows = [
-        (key.replace("_", " "), number(value))
-        for key, value in metrics.items()
-        if isinstance(value, int | float)
-    ]
+    """One model's metrics and counts, a line each; all else is for `--json` and the report."""
+    rows = [(words, number(value)) for words, value in _figures(metrics)]
     output().print(table((name, ""), rows))
+
+
+def _figures(metrics: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
+    for key, entry in metrics.items():
+        words = key.replace("_", " ")
+        entries = entry if isinstance(entry, dict) else {"": entry}
+        for name, value in entries.items():
+            if isinstance(value, int | float):
+                yield f"{words} {name}".rstrip(), value
 
 
 def print_summary(model: "Model", summary: "Summary", stream: TextIO) -> None:

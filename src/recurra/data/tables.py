@@ -139,8 +139,8 @@ def _find_what_is_wrong(path: Path, suffix: str) -> None:
         for number, fields in rows:
             if fields and len(fields) != len(header):
                 raise DataError(
-                    f"{path}, line {number}: {len(fields)} fields, the header has {len(header)} "
-                    f"({', '.join(header)}); quote fields that hold the separator"
+                    f"{path}, line {number}: the number of fields is {len(fields)}, the header has "
+                    f"{len(header)} ({', '.join(header)}); quote fields that hold the separator"
                 )
     except csv.Error as error:
         raise DataError(f"{path}, after line {number}: {error}; a quote that does not end?") from (

@@ -47,7 +47,8 @@ def compare_task(
         find_cell(cell)
     base = resolve(task, config, settings, flags, recipe="compare")
     folder = run_folder.new_folder(out, f"compare-{task}")
-    return job.compare(base, cells, folder, reporter or Reporter())
+    with run_folder.removed_on_failure(folder):
+        return job.compare(base, cells, folder, reporter or Reporter())
 
 
 def write_comparison(folder: Path, figures: Mapping[str, Any], page: str, drawn: Any) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,21 @@ def new_folder(out: Path | str | None, name: str) -> Path:
     except OSError as error:
         raise RunFolderError(f"cannot make the run folder {folder}: {error.strerror}") from error
     return folder
+
+
+@contextmanager
+def removed_on_failure(folder: Path) -> Iterator[None]:
+    """Leave no new folder behind by an error, so that the mended command can be given again.
+
+    What can be used or gone on with, a finished run or a checkpoint, is kept. So is the folder of
+    what was stopped by a signal.
+    """
+    try:
+        yield
+    except Exception:
+        if not any(any(folder.rglob(name)) for name in (METRICS, "*.ckpt")):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def write_run(

@@ -66,8 +66,9 @@ def train_task(
         with tempfile.TemporaryDirectory() as folder:
             return job.train(resolved, Path(folder), reporter)
     own = run_folder.new_folder(out, task)
-    write_text(own / run_folder.CONFIG, to_yaml(resolved))
-    return job.train(resolved, own, reporter)
+    with run_folder.removed_on_failure(own):
+        write_text(own / run_folder.CONFIG, to_yaml(resolved))
+        return job.train(resolved, own, reporter)
 
 
 def train_in_python(
@@ -104,8 +105,9 @@ def train_in_python(
         config = resolve(task, flags=flags)
     if out is not None:
         folder = run_folder.new_folder(out, task)
-        write_text(folder / run_folder.CONFIG, to_yaml(config))
-        trained = job.train(config, folder, reporter, at_hand=at_hand)
+        with run_folder.removed_on_failure(folder):
+            write_text(folder / run_folder.CONFIG, to_yaml(config))
+            trained = job.train(config, folder, reporter, at_hand=at_hand)
     else:
         with tempfile.TemporaryDirectory() as temporary:
             trained = job.train(config, Path(temporary), reporter, at_hand=at_hand, keep=False)

@@ -87,8 +87,9 @@ def predict(model: Classifier, inputs: Sequence[str], options: Mapping[str, Any]
     given = inputs
     items: Sequence[Any] = inputs
     if model.tokenizer is None:
-        given = [line for line in inputs if line.strip() and line[0] not in "#@"]
-        items = [_series(line, k, len(model.channels)) for k, line in enumerate(given, start=1)]
+        numbered = [(k, s) for k, s in enumerate(inputs, 1) if s.strip() and s[0] not in "#@"]
+        given = [line for _, line in numbered]
+        items = [_series(line, k, len(model.channels)) for k, line in numbered]
     if options.get("encode"):
         vectors = model.encode(items).tolist()
         records = [{"input": i, "vector": v} for i, v in zip(given, vectors, strict=True)]
@@ -128,15 +129,15 @@ def _series(line: str, number: int, channels: int) -> np.ndarray:
     rows = [part.split(",") if part.strip() else [] for part in parts]
     if len(parts) != channels or len({len(row) for row in rows}) != 1:
         raise DataError(
-            f"series {number}: expected {channels} channels of equal length, separated by colons, "
+            f"line {number}: expected {channels} channels of equal length, separated by colons, "
             f"got {len(parts)} of {sorted({len(row) for row in rows})} values"
         )
     try:
         values = np.array([[float(value) for value in row] for row in rows], np.float32)
     except ValueError as error:
-        raise DataError(f"series {number}: {error}; expected numbers and commas") from error
+        raise DataError(f"line {number}: {error}; expected numbers and commas") from error
     if not np.isfinite(values).all():
-        raise DataError(f"series {number}: a value is NaN or infinite; fill or take it out first")
+        raise DataError(f"line {number}: a value is NaN or infinite; fill or take it out first")
     return np.ascontiguousarray(values.T)
 
 

@@ -1,6 +1,5 @@
 """The text of a tagging run: read, split, described."""
 
-from collections import Counter
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -64,11 +63,13 @@ def read_corpus(options: TaggedTextOptions, at_hand: TaggedSplits | None = None)
         lowercase=options.lowercase,
         further_words=vectors.words if vectors else (),
     )
-    found = Counter(tag for tags in splits.train.tags for tag in tags)
+    found = {tag for tags in splits.train.tags for tag in tags}
     if len(found) < 2:
         raise DataError(
-            f"{splits.train.where}: every word has the tag {next(iter(found))!r}; there is nothing "
-            "to learn. Is it the right column? See --set column="
+            f"{splits.train.where}: every one of the {splits.train.tokens:,} words to train on has "
+            f"the tag {next(iter(found))!r}; there is nothing to learn. Is it the right column "
+            "(--set column=)? Do other tags stand at the end only, which is held out without "
+            "--valid and --test?"
         )
     return Corpus(splits, lexicon, vectors)
 
