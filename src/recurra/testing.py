@@ -173,6 +173,7 @@ def errors_against_float64(
     backend: str = "auto",
     controls: str = "plain",
     is_reverse: bool = False,
+    under_autocast: bool = False,
     **sizes: int,
 ) -> list[Error]:
     """Errors of a backend in float32: outputs, every state, last states and every gradient.
@@ -185,6 +186,7 @@ def errors_against_float64(
         controls: "plain", "lengths" (ragged, with a full and an empty row), "reset" or "masks"
             (recurrent dropout and zoneout).
         is_reverse: run from the last step to the first.
+        under_autocast: run the backend, and plain torch beside it, under autocast to bfloat16.
         sizes: `time`, `batch`, `input_size` and `hidden_size`, in place of those of
             `random_problem`.
 
@@ -216,7 +218,8 @@ def errors_against_float64(
         return kernels.run(*arguments, all_states=True, backend=backend)  # type: ignore[arg-type]
 
     truth = through(scan, torch.float64)
-    plain, got = through(scan, torch.float32), through(ours, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16, enabled=under_autocast):
+        plain, got = through(scan, torch.float32), through(ours, torch.float32)
     names = [f"sequence {s}" for s in cell.states] + [f"last {s}" for s in cell.states]
     names += [f"gradient {n}" for n in _names(cell, parameters)]
     return [

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from recurra.cells import CELLS
+from recurra.kernels.cpu.host import find_host
 from recurra.testing import errors_against_float64
 
 pytestmark = pytest.mark.kernels
@@ -26,7 +27,14 @@ LARGE = {"rnn": 769, "gru": 449, "lstm": 384, "lstm_layer_norm": 384, "gru_reset
 NAMES = list(CELLS)
 
 
-def check(name: str, controls: str, is_reverse: bool, sizes: tuple[int, int, int, int]) -> None:
+def check(
+    name: str,
+    controls: str,
+    is_reverse: bool,
+    sizes: tuple[int, int, int, int],
+    *,
+    under_autocast: bool = False,
+) -> None:
     torch.manual_seed(sum(sizes))
     keys = ("time", "batch", "input_size", "hidden_size")
     errors = errors_against_float64(
@@ -34,6 +42,7 @@ def check(name: str, controls: str, is_reverse: bool, sizes: tuple[int, int, int
         backend="cpu",
         controls=controls,
         is_reverse=is_reverse,
+        under_autocast=under_autocast,
         **dict(zip(keys, sizes, strict=True)),
     )
     wrong = [error for error in errors if not error.is_ok]
@@ -59,6 +68,22 @@ def test_errors_do_not_grow_over_three_hundred_steps(name: str) -> None:
 @pytest.mark.parametrize("name", LARGE)
 def test_threads_that_share_a_large_matrix_are_as_exact(name: str, controls: str) -> None:
     check(name, controls, False, (5, 6, 10, LARGE[name]))
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", NAMES)
+def test_products_in_bfloat16_are_as_exact_as_those_of_plain_torch(name: str, case: str) -> None:
+    if not find_host().multiplies_bfloat16:
+        pytest.skip("this processor does not multiply bfloat16")
+    kinds = ("plain", "lengths", "reset", "masks")
+    turn = NAMES.index(name) + list(CASES).index(case)
+    controls = kinds[turn % 4] if CASES[case][0] > 1 else "plain"
+    check(name, controls, turn % 2 == 1, CASES[case], under_autocast=True)
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_threads_that_share_a_matrix_in_bfloat16_are_as_exact(name: str) -> None:
+    check(name, "plain", False, (5, 6, 10, 2 * LARGE[name]), under_autocast=True)
 
 
 @pytest.mark.parametrize("level", ["avx2", "basic"])

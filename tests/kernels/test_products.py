@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 
 from recurra.errors import ArgumentError
 from recurra.kernels.cpu.host import LEVELS, find_host
-from recurra.kernels.cpu.products import pack, pack_turned, sum_of_products
+from recurra.kernels.cpu.products import (
+    linear_in_bfloat16,
+    pack,
+    pack_turned,
+    sum_of_products,
+)
 
 pytestmark = pytest.mark.kernels
 
@@ -23,11 +28,11 @@ def _possible(level: str) -> bool:
 HOSTS = [find_host(level) for level in LEVELS if _possible(level)]
 
 
+SIZES = [(1, 1, 1), (13, 7, 5), (256, 12, 32), (257, 25, 33), (600, 64, 48), (31, 100, 17)]
+
+
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.level)
-@pytest.mark.parametrize(
-    ("rows", "m", "n"),
-    [(1, 1, 1), (13, 7, 5), (256, 12, 32), (257, 25, 33), (600, 64, 48), (31, 100, 17)],
-)
+@pytest.mark.parametrize(("rows", "m", "n"), SIZES)
 def test_sums_of_products_equal_those_in_float64(host, rows, m, n):
     torch.manual_seed(rows + m + n)
     left, right = torch.randn(rows, m + 3)[:, 1 : m + 1], torch.randn(rows, n + 2)[:, 2:]
@@ -36,6 +41,32 @@ def test_sums_of_products_equal_those_in_float64(host, rows, m, n):
     scale = (left.double().abs().t() @ right.double().abs()).clamp_min(1)
     assert ((product - expected).abs() / scale).max() < 1e-6
     torch.testing.assert_close(sums, left.sum(0), rtol=1e-5, atol=1e-4)
+
+
+in_bfloat16 = pytest.mark.skipif(
+    not find_host().multiplies_bfloat16, reason="this processor does not multiply bfloat16"
+)
+
+
+@in_bfloat16
+@pytest.mark.parametrize(("rows", "m", "n"), [*SIZES, (511, 300, 208)])
+def test_products_in_bfloat16_are_those_of_the_rounded_numbers(rows, m, n):
+    left, right = torch.randn(rows, m + 3)[:, 1 : m + 1], torch.randn(rows, n + 2)[:, 2:]
+    a, b = left.bfloat16().double(), right.bfloat16().double()
+    product, sums = sum_of_products(left, right, find_host(), in_bfloat16=True)
+    scale = (a.abs().t() @ b.abs()).clamp_min(1)
+    assert ((product - a.t() @ b).abs() / scale).max() < 1e-6
+    torch.testing.assert_close(sums, left.sum(0), rtol=1e-5, atol=1e-4)  # of exact numbers
+
+    weight, bias = torch.randn(n, m), torch.randn(n)
+    w = weight.bfloat16().double()
+    scale = (a.abs() @ w.abs().t()).clamp_min(1)
+    for offset in (bias, None):
+        product = linear_in_bfloat16(left, weight, offset, find_host())
+        expected = a @ w.t() + (0 if offset is None else offset)
+        assert product.is_contiguous()
+        assert product.shape == (rows, n)
+        assert ((product - expected).abs() / scale).max() < 1e-6
 
 
 @settings(max_examples=40, deadline=None)

@@ -96,6 +96,6 @@ def test_the_operator_is_registered_as_torch_asks(name: str, is_ragged: bool) ->
     has_controls = [is_ragged, False, False, *[False] * len(start)]
     arguments = ([x, *start, *given, *weights.vectors], lengths, library._number(layer.cell))
     torch.library.opcheck(
-        torch.ops.recurra.scan.default, (*arguments, has, has_controls, False, True, True),
+        torch.ops.recurra.scan.default, (*arguments, has, has_controls, False, True, False, True),
         test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"),
     )  # fmt: skip

@@ -37,6 +37,7 @@ class Options(NamedTuple):
     has_reset: bool = False
     all_states: bool = False
     needs_gradient: bool = False
+    in_bfloat16: bool = False  # the products' operands; their sums and all else are float32
     is_step: bool = False  # one step of a stream: the input's product is part of it
 
 

@@ -62,10 +62,16 @@ def run(
     controls: Controls,
     all_states: bool,
 ) -> tuple[Tensors, Tensors]:
-    """The scan; bfloat16 is the form of storage, of inputs and results, and not of what happens in
-    between: the state stays in float32 from step to step."""
+    """The scan, its state in float32 from step to step.
+
+    In bfloat16, or under autocast to it, the products' operands are rounded to bfloat16 where the
+    processor multiplies that; elsewhere it is the form of storage alone.
+    """
+    in_bfloat16 = _asks_for_bfloat16(x) and _multiplies_bfloat16()
     if x.dtype == torch.float32 and parameters.weight_ih.dtype == torch.float32:
-        return scan_with_gradient(cell, x, state, parameters, controls, all_states)
+        return scan_with_gradient(
+            cell, x, state, parameters, controls, all_states, in_bfloat16=in_bfloat16
+        )
     six = (None if p is None else p.float() for p in parameters[:6])
     sequences, last = scan_with_gradient(
         cell,
@@ -74,9 +80,21 @@ def run(
         Parameters._make((*six, tuple(v.float() for v in parameters.vectors))),
         _in_float32(controls),
         all_states,
+        in_bfloat16=in_bfloat16,
     )
     results = tuple(s.to(x.dtype) for s in sequences)
     return results, tuple(n.to(old.dtype) for n, old in zip(last, state, strict=True))
+
+
+@torch.compiler.assume_constant_result
+def _multiplies_bfloat16() -> bool:
+    return find_host().multiplies_bfloat16
+
+
+def _asks_for_bfloat16(x: Tensor) -> bool:
+    if torch.is_autocast_enabled("cpu"):
+        return torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return x.dtype == torch.bfloat16
 
 
 def _in_float32(controls: Controls) -> Controls:

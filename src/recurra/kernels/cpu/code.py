@@ -109,9 +109,10 @@ def _file_name(name: str) -> str:
 
 
 @cache
-def tile_table(host: Host) -> tuple[Tensor, MachineCode]:
+def tile_table(host: Host, *, in_bfloat16: bool) -> tuple[Tensor, MachineCode]:
     """The addresses of all tiles, (vectors - 1)·16 + rows; and what keeps them alive."""
-    machine = compile_cached("tiles", "tiles", lambda: build_tiles(host), host)
+    name = "tiles-bfloat16" if in_bfloat16 else "tiles"
+    machine = compile_cached(name, name, lambda: build_tiles(host, in_bfloat16=in_bfloat16), host)
     table = torch.zeros(MAX_VECTORS * 16, dtype=torch.int64)
     for vectors in range(1, MAX_VECTORS + 1):
         for rows in range(1, max_rows(host) + 1):

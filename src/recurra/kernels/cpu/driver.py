@@ -18,6 +18,7 @@ from functools import cached_property
 
 from llvmlite import ir
 
+from recurra.kernels.cpu.couples import round_rows
 from recurra.kernels.cpu.dots import dot_products
 from recurra.kernels.cpu.flow import Code, ask, least, loop
 from recurra.kernels.cpu.host import Host
@@ -61,6 +62,7 @@ def make_layout(plan: Plan, phases: tuple[Phase, ...]) -> Layout:
     names += ["thread_number", "thread_count", "threads", "refused", "give_way"]
     names += ["scratch", "scratch_thread", "resets"]
     names += ["input"] if plan.options.is_step else []
+    names += ["couples", "couples_row", "couples_thread"] if plan.options.in_bfloat16 else []
     for buffer in _buffers(phases):
         names += [f"{buffer}.at", f"{buffer}.row", f"{buffer}.block"]
         names += [f"{buffer}.batch"] if split_name(buffer)[0] == "zoneout" else []
@@ -307,6 +309,9 @@ class _Driver:
         builder, lanes = self.builder, self.host.lanes
         blocks, unit = phase.width
         depth = builder.mul(integer(phase.depth[0]), self.number(phase.depth[1]))
+        a, lda = self._operand(phase)
+        if self.plan.options.in_bfloat16:
+            a, lda, depth = self._in_couples(a, lda, depth)
         units = self.number(unit)
         vectors = builder.sdiv(builder.add(units, integer(lanes - 1)), integer(lanes))
         first, stop = self.ranges[unit]
@@ -321,7 +326,7 @@ class _Driver:
             with loop(builder, integer(0), integer(blocks)) as block:
                 number = builder.add(panels, block)
                 panel = offset(builder, weight, builder.mul(number, panel_size))
-                self._panel(phase, panel, depth, block, column, MAX_VECTORS)
+                self._panel(phase, (a, lda), panel, depth, block, column, MAX_VECTORS)
         is_odd = builder.and_(stop, integer(1))
         has_single = builder.icmp_signed("==", is_odd, integer(1))
         with builder.if_then(has_single):
@@ -330,11 +335,28 @@ class _Driver:
             with loop(builder, integer(0), integer(blocks)) as block:
                 size = builder.mul(depth, integer(lanes))
                 panel = offset(builder, weight, builder.add(singles, builder.mul(block, size)))
-                self._panel(phase, panel, depth, block, column, 1)
+                self._panel(phase, (a, lda), panel, depth, block, column, 1)
+
+    def _operand(self, phase: Product) -> tuple[ir.Value, ir.Value]:
+        """The group's first row of the operand, and how far apart its rows are."""
+        a = self._row_address_plain(phase.operand)
+        start = self.builder.mul(integer(phase.first), self.number(f"{phase.operand}.block"))
+        return offset(self.builder, a, start), self.number(f"{phase.operand}.row")
+
+    def _in_couples(
+        self, a: ir.Value, lda: ir.Value, depth: ir.Value
+    ) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """The group's rows, rounded into this thread's own memory; (address, stride, depth)."""
+        builder = self.builder
+        own = builder.mul(self.thread, self.number("couples_thread"))
+        target, row = offset(builder, self.pointer("couples"), own), self.number("couples_row")
+        round_rows(Vectors(builder, self.host), a, lda, self.at_step["count"], depth, target, row)
+        return target, row, builder.sdiv(builder.add(depth, integer(1)), integer(2))
 
     def _panel(
         self,
         phase: Product,
+        rows: tuple[ir.Value, ir.Value],
         panel: ir.Value,
         depth: ir.Value,
         block: ir.Value,
@@ -345,10 +367,7 @@ class _Driver:
         builder, most = self.builder, max_rows(self.host)
         count = self.at_step["count"]
         parts = builder.sdiv(builder.add(count, integer(most - 1)), integer(most))
-        lda, ldc = self.number(f"{phase.operand}.row"), self.number(f"{phase.result}.row")
-        a = self._row_address_plain(phase.operand)
-        start = builder.mul(integer(phase.first), self.number(f"{phase.operand}.block"))
-        a = offset(builder, a, start)
+        (a, lda), ldc = rows, self.number(f"{phase.result}.row")
         c = self._row_address_plain(phase.result)
         shift = builder.mul(block, self.number(f"{phase.result}.block"))
         c = offset(builder, c, builder.add(shift, column))

@@ -73,6 +73,17 @@ class Form:
         return len(self.cell.gates) * self.padded(max(self.hidden, self.output))
 
     @cached_property
+    def couples_row(self) -> int:
+        """Couples in the largest row that a product of the loop has to round."""
+        deepest = max(self.output, self.hidden, len(self.cell.gates) * self.hidden)
+        return -(-deepest // (2 * self.host.lanes)) * self.host.lanes
+
+    @cached_property
+    def couples_thread(self) -> int:
+        """Couples of a thread's rows, all of which are rounded at once."""
+        return -(-self.batch // self.groups) * self.couples_row
+
+    @cached_property
     def input_order(self) -> "Order | None":
         """Where the gates' blocks lie in the gradients of the input's products; None: in order."""
         return _order(self.plan.input_order)
@@ -117,7 +128,7 @@ def form_for(
     cell: Cell, options: Options, host: Host, batch: int, hidden: int, output: int, threads: int
 ) -> Form:
     """The form of a scan by at most so many threads."""
-    weights = 4 * len(cell.gates) * hidden * output * cell.recurrent
+    weights = (2 if options.in_bfloat16 else 4) * len(cell.gates) * hidden * output * cell.recurrent
     if weights <= SHARED_CACHE_BYTES and batch >= 2 * threads:
         groups, share = threads, 1
     else:
@@ -174,7 +185,10 @@ class Pass:
     def of(cls, form: Form, code: Code) -> "Pass":
         own = form.padded(form.hidden) * code.scratch_blocks
         known = {"hidden": form.hidden, "output": form.output, "scratch_thread": own}
-        known["tiles"] = tile_table(form.host)[0].data_ptr()
+        table, _ = tile_table(form.host, in_bfloat16=form.options.in_bfloat16)
+        known["tiles"] = table.data_ptr()
+        if form.options.in_bfloat16:
+            known |= {"couples_row": form.couples_row, "couples_thread": form.couples_thread}
         for name, (row, block) in form.strides().items():
             known |= {f"{name}.row": row, f"{name}.block": block}
         return cls(code, code.frame(known), form.threads * own, form.groups, form.share)

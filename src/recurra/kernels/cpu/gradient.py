@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recurra.kernels.cpu.couples import along_rows
 from recurra.kernels.cpu.form import Form, Order
-from recurra.kernels.cpu.products import linear, pack_turned, sum_of_products
-from recurra.kernels.cpu.scan import Scan, call, gather_batch, gather_rows
+from recurra.kernels.cpu.products import pack_turned, sum_of_products
+from recurra.kernels.cpu.scan import Scan, call, gather_batch, gather_rows, product
 from recurra.kernels.cpu.scratch import scratch
 from recurra.reference import Parameters
 
@@ -107,12 +108,21 @@ def _backward_weights(form: Form, parameters: Parameters) -> dict[str, Tensor]:
         rows = _ordered(parameters.weight_hh, form.hidden_order, gates)
         if late:
             early = (gates - late) * form.hidden
-            weights["weight.late_back"] = pack_turned(rows[early:], form.host, "late")
+            weights["weight.late_back"] = _packed(form, rows[early:], "late")
             rows = rows[:early]
-        weights["weight.early_back"] = pack_turned(rows, form.host, "early")
+        weights["weight.early_back"] = _packed(form, rows, "early")
     if parameters.weight_hr is not None:
-        weights["weight.output_back"] = pack_turned(parameters.weight_hr, form.host, "output")
+        weights["weight.output_back"] = _packed(form, parameters.weight_hr, "output")
     return weights
+
+
+def _packed(form: Form, rows: Tensor, name: str) -> Tensor:
+    rows = along_rows(rows) if form.options.in_bfloat16 else rows
+    return pack_turned(rows, form.host, name)
+
+
+def _sum_of_products(form: Form, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    return sum_of_products(left, right, form.host, in_bfloat16=form.options.in_bfloat16)
 
 
 def _ordered(rows: Tensor, order: Order | None, gates: int) -> Tensor:
@@ -140,7 +150,7 @@ def _hidden_blocks(run: Scan, back: _Back) -> Tensor:
 def _input_gradient(run: Scan, back: _Back, x: Tensor, parameters: Parameters) -> Tensor:
     form, schedule = run.form, run.schedule
     weight = _ordered(parameters.weight_ih, form.input_order, len(form.cell.gates))
-    rows = linear(_input_blocks(run, back), weight.t())
+    rows = product(form, _input_blocks(run, back), weight.t())
     if schedule.index is None:
         return rows.view(x.shape)
     result = rows.new_zeros(schedule.time * schedule.batch, x.shape[-1])
@@ -160,7 +170,7 @@ def _initial_gradient(run: Scan, back: _Back, k: int) -> Tensor:
 def _weight_gradients(run: Scan, back: _Back, x: Tensor) -> Parameters:
     form, gates = run.form, len(run.form.cell.gates)
     rows, order = gather_rows(x, run.schedule), form.input_order
-    weight, bias = sum_of_products(_input_blocks(run, back), rows, form.host)
+    weight, bias = _sum_of_products(form, _input_blocks(run, back), rows)
     result = Parameters(_by_gate(weight, order, gates), bias_ih=_by_gate(bias, order, gates))
     if form.cell.recurrent:
         weight, bias = _recurrent_gradients(run, back)
@@ -169,7 +179,7 @@ def _weight_gradients(run: Scan, back: _Back, x: Tensor) -> Parameters:
             weight_hh=_by_gate(weight, order, gates), bias_hh=_by_gate(bias, order, gates)
         )
     if form.cell.output is not None:
-        weight, bias = sum_of_products(back.inner, run.kept["inner"], form.host)
+        weight, bias = _sum_of_products(form, back.inner, run.kept["inner"])
         result = result._replace(weight_hr=weight, bias_hr=bias)
     if form.cell.vectors:
         total = back.vectors.sum(0).view(len(form.cell.vectors), -1)[:, : form.hidden]
@@ -181,10 +191,10 @@ def _recurrent_gradients(run: Scan, back: _Back) -> tuple[Tensor, Tensor]:
     """Gradients of R and its bias, in the order of `grad_gates`."""
     form, rows = run.form, _hidden_blocks(run, back)
     if not form.cell.late_gates:
-        return sum_of_products(rows, _operand(run), form.host)
+        return _sum_of_products(form, rows, _operand(run))
     early = (len(form.cell.gates) - len(form.cell.late_gates)) * form.hidden
-    weight, bias = sum_of_products(rows[:, :early], _operand(run), form.host)
-    late = sum_of_products(rows[:, early:], run.kept["late_operand"], form.host)
+    weight, bias = _sum_of_products(form, rows[:, :early], _operand(run))
+    late = _sum_of_products(form, rows[:, early:], run.kept["late_operand"])
     return torch.cat([weight, late[0]]), torch.cat([bias, late[1]])
 
 

@@ -8,9 +8,11 @@ import llvmlite.binding as llvm
 
 from recurra.errors import ArgumentError
 
+_AVX512 = ("avx512f", "avx512vl", "avx512dq", "avx512bw")
 # name -> (lanes of float32, vector registers, features that must be there)
 LEVELS: dict[str, tuple[int, int, tuple[str, ...]]] = {
-    "avx512": (16, 32, ("avx512f", "avx512vl", "avx512dq", "avx512bw")),
+    "avx512_bf16": (16, 32, (*_AVX512, "avx512bf16")),
+    "avx512": (16, 32, _AVX512),
     "avx2": (8, 16, ("avx2", "fma")),
     "neon": (4, 32, ("neon",)),
     "basic": (4, 16, ()),
@@ -33,6 +35,11 @@ class Host:
     registers: int
     cpu: str
     features: str
+
+    @property
+    def multiplies_bfloat16(self) -> bool:
+        """Whether it has products of bfloat16 numbers with sums in float32."""
+        return self.level == "avx512_bf16"
 
 
 def find_host(level: str | None = None) -> Host:

@@ -45,6 +45,7 @@ def scan_in_graph(
     parameters: Parameters,
     controls: Controls,
     all_states: bool,
+    in_bfloat16: bool,
 ) -> tuple[Tensors, Tensors]:
     """`scan_with_gradient` for graphs."""
     given = [p for p in parameters[:6] if p is not None]
@@ -60,6 +61,7 @@ def scan_in_graph(
         [c is not None for c in optional],
         controls.is_reverse,
         all_states,
+        in_bfloat16,
         needs_gradient,
     )
     count, states = len(cell.states) if all_states else 1, len(cell.states)
@@ -75,12 +77,15 @@ def _scan(
     has_controls: Sequence[bool],
     is_reverse: bool,
     all_states: bool,
+    in_bfloat16: bool,
     keeps: bool,
 ) -> list[Tensor]:
     kind = _cells[cell]
     x, state, parameters = _unflatten(kind, tensors, has)
     wishes = _controls(controls, has_controls, is_reverse)
-    options = options_for(kind, wishes, all_states=all_states, needs_gradient=keeps)
+    options = options_for(
+        kind, wishes, all_states=all_states, needs_gradient=keeps, in_bfloat16=in_bfloat16
+    )
     sequences, last, run = scan_forward(kind, x, state, parameters, wishes, options, find_host())
     if not keeps:
         return [*sequences, *last]
@@ -93,7 +98,7 @@ def _scan(
 
 @_scan.register_fake
 def _(  # type: ignore[no-untyped-def]
-    tensors, controls, cell, has, has_controls, is_reverse, all_states, keeps
+    tensors, controls, cell, has, has_controls, is_reverse, all_states, in_bfloat16, keeps
 ):
     kind = _cells[cell]
     x, state, parameters = _unflatten(kind, tensors, has)
@@ -102,7 +107,9 @@ def _(  # type: ignore[no-untyped-def]
     results = [*sequences, *(torch.empty_like(s) for s in state)]
     if keeps:
         wishes = _controls(controls, has_controls, is_reverse)
-        options = options_for(kind, wishes, all_states=all_states, needs_gradient=True)
+        options = options_for(
+            kind, wishes, all_states=all_states, needs_gradient=True, in_bfloat16=in_bfloat16
+        )
         hidden = parameters.weight_ih.shape[0] // len(kind.gates)
         sizes = (time, batch, hidden, state[0].shape[1])
         shapes = kept_shapes(plan_for(kind, options), *sizes)
@@ -121,11 +128,14 @@ def _scan_backward(
     has_controls: Sequence[bool],
     is_reverse: bool,
     all_states: bool,
+    in_bfloat16: bool,
 ) -> list[Tensor]:
     kind = _cells[cell]
     x, state, parameters = _unflatten(kind, tensors, has)
     wishes = _controls(controls, has_controls, is_reverse)
-    options = options_for(kind, wishes, all_states=all_states, needs_gradient=True)
+    options = options_for(
+        kind, wishes, all_states=all_states, needs_gradient=True, in_bfloat16=in_bfloat16
+    )
     buffers = [k.view(torch.float32) for k in kept]
     run = reopen(kind, x, state, parameters, wishes, options, find_host(), buffers)
     count = len(state) if all_states else 1
@@ -145,7 +155,7 @@ def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) 
     tensors, controls, *ctx.setup, keeps = inputs
     assert keeps, "a scan that keeps nothing has no gradient"
     ctx.counts = len(tensors), len(controls)
-    results = (len(_cells[ctx.setup[0]].states), ctx.setup[-1])
+    results = (len(_cells[ctx.setup[0]].states), ctx.setup[-2])
     ctx.results = results[0] * (1 + results[1]) if results[1] else results[0] + 1
     ctx.save_for_backward(*tensors, *controls, *output[ctx.results :])
 
@@ -160,7 +170,7 @@ def _backward(ctx: Any, gradients: list[Tensor]) -> tuple[Any, ...]:
         saved[tensors + controls :],
         *ctx.setup,
     )
-    return list(found), [None] * controls, *(None,) * 6
+    return list(found), [None] * controls, *(None,) * 7
 
 
 _scan.register_autograd(_backward, setup_context=_keep_for_backward)

@@ -24,6 +24,7 @@ class Setup(NamedTuple):
     cell: Cell
     controls: Controls
     all_states: bool
+    in_bfloat16: bool
     has: tuple[bool, ...]  # which of the first six parameters are there
     host: Host
 
@@ -35,22 +36,29 @@ def scan_with_gradient(
     parameters: Parameters,
     controls: Controls,
     all_states: bool,
+    *,
+    in_bfloat16: bool,
 ) -> tuple[Tensors, Tensors]:
-    """The meaning of `recurra.reference.scan`, by kernels, with gradients."""
+    """The meaning of `recurra.reference.scan`, by kernels, with gradients.
+
+    All tensors are float32; `in_bfloat16` rounds the products' operands, in both passes.
+    """
     if torch.compiler.is_compiling():
-        return scan_in_graph(cell, x, state, parameters, controls, all_states)
+        return scan_in_graph(cell, x, state, parameters, controls, all_states, in_bfloat16)
     given = tuple(p for p in parameters[:6] if p is not None)
     tensors = (x, *state, *given, *parameters.vectors)
     count = len(state) if all_states else 1
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         has = tuple(p is not None for p in parameters[:6])
-        setup = Setup(cell, controls, all_states, has, find_host())
+        setup = Setup(cell, controls, all_states, in_bfloat16, has, find_host())
         results = _Scan.apply(setup, *tensors)  # type: ignore[no-untyped-call]
         return results[:count], results[count:]
     if _is_plain(controls) and x.shape[0] == 1 and x.shape[1] <= MOST_ROWS:
         last = step_forward(cell, x[0], state, parameters, find_host())
         return tuple(s.unsqueeze(0) for s in last[:count]), last
-    options = options_for(cell, controls, all_states=all_states, needs_gradient=False)
+    options = options_for(
+        cell, controls, all_states=all_states, needs_gradient=False, in_bfloat16=in_bfloat16
+    )
     sequences, last, _ = scan_forward(cell, x, state, parameters, controls, options, find_host())
     return sequences, last
 
@@ -72,7 +80,11 @@ class _Scan(torch.autograd.Function):
     def forward(ctx: Any, setup: Setup, *tensors: Tensor) -> Tensors:
         x, state, parameters = _unpack(setup, tensors)
         options = options_for(
-            setup.cell, setup.controls, all_states=setup.all_states, needs_gradient=True
+            setup.cell,
+            setup.controls,
+            all_states=setup.all_states,
+            needs_gradient=True,
+            in_bfloat16=setup.in_bfloat16,
         )
         sequences, last, ctx.run = scan_forward(
             setup.cell, x, state, parameters, setup.controls, options, setup.host

@@ -7,10 +7,14 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from recurra.kernels.cpu.code import tile_table
 from recurra.kernels.cpu.compiler import MachineCode, compile_cached
+from recurra.kernels.cpu.couples import along_columns
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.products_code import (
+    BLOCK_ROWS,
     PACK_ARGUMENTS,
+    ROW_ARGUMENTS,
     SUM_ARGUMENTS,
     build_products,
     scratch_size,
@@ -22,7 +26,7 @@ from recurra.kernels.cpu.threads import openmp, run_parallel, thread_limit
 LEAST_PRODUCT, LEAST_PACK = 200_000, 20_000
 # Below so many multiplications, oneDNN's call takes longer than another library's whole product.
 LEAST_ONEDNN = 1_000_000
-_Values = ctypes.c_int64 * max(len(SUM_ARGUMENTS), len(PACK_ARGUMENTS))
+_Values = ctypes.c_int64 * max(len(SUM_ARGUMENTS), len(ROW_ARGUMENTS), len(PACK_ARGUMENTS))
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -39,10 +43,43 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.addmm(bias, rows, weight.t(), out=result)
 
 
-def sum_of_products(left: Tensor, right: Tensor, host: Host) -> tuple[Tensor, Tensor]:
+def linear_in_bfloat16(rows: Tensor, weight: Tensor, bias: Tensor | None, host: Host) -> Tensor:
+    """rows @ weight.T + bias in float32, of operands rounded to bfloat16; rows may lie apart.
+
+    Args:
+        rows: (rows, depth), float32, with columns side by side.
+        weight: (units, depth), float32.
+        bias: (units,), float32, or None.
+        host: one that multiplies bfloat16.
+    """
+    (count, depth), units = rows.shape, weight.shape[0]
+    width = -(-units // host.lanes) * host.lanes
+    threads = thread_limit() if count * weight.numel() >= LEAST_PRODUCT else 1
+    couples_row = -(-depth // (2 * host.lanes)) * host.lanes
+    couples_thread = BLOCK_ROWS * couples_row
+    packed = pack(along_columns(weight).unsqueeze(0), host, "input")
+    start = rows.new_zeros(width)
+    if bias is not None:
+        start[:units] = bias
+    couples = scratch("couples of rows", threads * couples_thread)
+    tiles, _ = tile_table(host, in_bfloat16=True)
+    result = rows.new_empty(count, width)
+    values = _Values(  # in the order of ROW_ARGUMENTS
+        count, depth, units, rows.data_ptr(), rows.stride(0), packed.data_ptr(), start.data_ptr(),
+        result.data_ptr(), width, tiles.data_ptr(), couples.data_ptr(), couples_row,
+        couples_thread, *_thread_functions(),
+    )  # fmt: skip
+    _run(host, "product_of_rows", values, threads)
+    return result if width == units else result[:, :units].contiguous()
+
+
+def sum_of_products(
+    left: Tensor, right: Tensor, host: Host, *, in_bfloat16: bool = False
+) -> tuple[Tensor, Tensor]:
     """left.T @ right, the sum over rows, (m, n); and the sum of left's rows, (m,).
 
-    Both are (rows, …) with columns side by side; rows may lie any distance apart.
+    Both are (rows, …) with columns side by side; rows may lie any distance apart. `in_bfloat16`
+    rounds the operands of the products, not those of the sum.
     """
     (rows, m), n = left.shape, right.shape[1]
     result, sums = left.new_empty(m, n), left.new_zeros(m)
@@ -55,7 +92,7 @@ def sum_of_products(left: Tensor, right: Tensor, host: Host) -> tuple[Tensor, Te
         rows, m, n, left.data_ptr(), left.stride(0), right.data_ptr(), right.stride(0),
         result.data_ptr(), n, sums.data_ptr(), panels.data_ptr(), size, *_thread_functions(),
     )  # fmt: skip
-    _run(host, "sum_of_products", values, threads)
+    _run(host, "sum_of_couples" if in_bfloat16 else "sum_of_products", values, threads)
     return result, sums
 
 

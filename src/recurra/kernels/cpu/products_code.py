@@ -1,4 +1,4 @@
-"""LLVM code for the products outside the loop over time, and for packing what the loop reads.
+"""LLVM code for sums over steps of products, and for packing what the loop over time reads.
 
 `sum_of_products`: C[m, n] = Σ_r A[r, m] B[r, n], for weight gradients, whose operands lie row
 after row as the loops left them; a library's product would want both turned first. Some rows at a
@@ -6,22 +6,37 @@ time (DEPTH), B's columns are copied into panels of two vectors, and A's into ti
 columns; a tile × panel product keeps its sums in registers. Threads share A's columns, each with
 panels of its own. Σ_r A[r, m] comes with it.
 
+`sum_of_couples` is the same in bfloat16: couples of neighbouring r, rounded as they are copied.
+
+`product_of_rows`: C[r, n] = Σ_k A[r, k] W[n, k] + bias[n] in bfloat16, in the loop's own tiles,
+some rows at a time (BLOCK_ROWS), each rounded to couples once. Threads share the rows.
+
 `pack_units` and `pack_turned` put a weight into the order in which `tiles` reads it.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 from llvmlite import ir
 
-from recurra.kernels.cpu.flow import argument, build_entry, least, loop
+from recurra.kernels.cpu.couples import round_rows
+from recurra.kernels.cpu.flow import Code, argument, build_entry, least, loop
 from recurra.kernels.cpu.host import Host
+from recurra.kernels.cpu.tiles import MAX_VECTORS, max_rows, tile_type
 from recurra.kernels.cpu.vector import F32, I64, POINTER, Vectors, integer, offset
 
 DEPTH = 256
 PANEL_VECTORS = 2
 UNROLL = 4
+BLOCK_ROWS = 120  # whose couples a core's own caches hold, with a panel of the weight
 CHUNK = 64  # of the depth, so that what is written to stays in the nearest cache
 SUM_ARGUMENTS = (
     "rows", "m", "n", "a", "a_row", "b", "b_row", "c", "c_row", "sums", "scratch",
     "scratch_thread", "thread_number", "thread_count",
+)  # fmt: skip
+ROW_ARGUMENTS = (
+    "rows", "depth", "units", "a", "a_row", "weight", "bias", "c", "c_row", "tiles", "couples",
+    "couples_row", "couples_thread", "thread_number", "thread_count",
 )  # fmt: skip
 PACK_ARGUMENTS = ("source", "target", "blocks", "units", "depth", "thread_number", "thread_count")
 
@@ -44,11 +59,16 @@ def scratch_size(host: Host, n: int) -> int:
 def build_products(host: Host) -> ir.Module:
     """The module; each function is `(arguments, thread, threads)` and has an entry for a team."""
     module = ir.Module("products")
-    for name, names, emit in (
-        ("sum_of_products", SUM_ARGUMENTS, _sum_of_products),
+    functions: list[tuple[str, tuple[str, ...], Callable[[ir.Function, Host], None]]] = [
+        ("sum_of_products", SUM_ARGUMENTS, partial(_sum_of_products, in_bfloat16=False)),
         ("pack_units", PACK_ARGUMENTS, _pack_units),
         ("pack_turned", PACK_ARGUMENTS, _pack_turned),
-    ):
+    ]
+    if host.multiplies_bfloat16:
+        emit_couples = partial(_sum_of_products, in_bfloat16=True)
+        functions.append(("sum_of_couples", SUM_ARGUMENTS, emit_couples))
+        functions.append(("product_of_rows", ROW_ARGUMENTS, _product_of_rows))
+    for name, names, emit in functions:
         type_ = ir.FunctionType(ir.VoidType(), [POINTER, I64, I64])
         function = ir.Function(module, type_, name)
         emit(function, host)
@@ -86,8 +106,10 @@ def _ceiling(builder: ir.IRBuilder, a: ir.Value, b: int) -> ir.Value:
 # -- sums of products --------------------------------------------------------------------------
 
 
-def _sum_of_products(function: ir.Function, host: Host) -> None:
-    wide, narrow = (_tile(function.module, host, vectors) for vectors in (PANEL_VECTORS, 1))
+def _sum_of_products(function: ir.Function, host: Host, *, in_bfloat16: bool) -> None:
+    wide, narrow = (
+        _tile(function.module, host, vectors, in_bfloat16) for vectors in (PANEL_VECTORS, 1)
+    )
     given = _Arguments(function, SUM_ARGUMENTS)
     builder, columns, width = given.builder, tile_columns(host), panel_columns(host)
     panels = _ceiling(builder, given["n"], width)
@@ -99,17 +121,18 @@ def _sum_of_products(function: ir.Function, host: Host) -> None:
         count = least(builder, integer(DEPTH), builder.sub(given["rows"], start))
         with loop(builder, 0, panels) as p:
             to = offset(builder, own, builder.mul(p, panel_size))
-            _copy_panel(given, host, start, count, p, to)
+            _copy_panel(given, host, start, count, p, to, in_bfloat16)
         with loop(builder, first, stop) as t:
             column = builder.mul(t, integer(columns))
-            _copy_tile(given, host, start, count, column, a_tile)
+            _copy_tile(given, host, start, count, column, a_tile, in_bfloat16)
+            depth = _ceiling(builder, count, 2) if in_bfloat16 else count
             rows_left = builder.sub(given["m"], column)
             with loop(builder, 0, panels) as p:
                 at = builder.mul(p, integer(width))
                 c = given.at("c", builder.add(builder.mul(column, given["c_row"]), at))
                 left = builder.sub(given["n"], at)
                 b = offset(builder, own, builder.mul(p, panel_size))
-                numbers = [a_tile, b, count, c, given["c_row"], start, rows_left, left]
+                numbers = [a_tile, b, depth, c, given["c_row"], start, rows_left, left]
                 is_narrow = builder.icmp_signed("<=", left, integer(host.lanes))
                 with builder.if_else(is_narrow) as (then, otherwise):
                     with then:
@@ -120,24 +143,43 @@ def _sum_of_products(function: ir.Function, host: Host) -> None:
 
 
 def _copy_panel(
-    given: _Arguments, host: Host, start: ir.Value, count: ir.Value, p: ir.Value, to: ir.Value
+    given: _Arguments,
+    host: Host,
+    start: ir.Value,
+    count: ir.Value,
+    p: ir.Value,
+    to: ir.Value,
+    in_bfloat16: bool,
 ) -> None:
     builder, lanes, width = given.builder, host.lanes, panel_columns(host)
     v = Vectors(builder, host)
     column = builder.mul(p, integer(width))
     left = builder.sub(given["n"], column)
     masks = [v.mask_below(builder.sub(left, integer(j * lanes))) for j in range(PANEL_VECTORS)]
-    with loop(builder, 0, count) as r:
-        row = builder.mul(builder.add(start, r), given["b_row"])
-        source = given.at("b", builder.add(row, column))
-        target = offset(builder, to, builder.mul(r, integer(width)))
-        for j, mask in enumerate(masks):
-            value = v.load(offset(builder, source, integer(j * lanes)), mask)
-            v.store(value, offset(builder, target, integer(j * lanes)))
+    for rows, first, stop in _turns(builder, count, in_bfloat16):
+        with loop(builder, first, stop, 2 if in_bfloat16 else 1) as r:
+            target = offset(
+                builder, to, builder.mul(_place(builder, r, in_bfloat16), integer(width))
+            )
+            for j, mask in enumerate(masks):
+                values = []
+                for i in range(rows):
+                    row = builder.add(builder.add(start, r), integer(i))
+                    at = builder.add(builder.mul(row, given["b_row"]), column)
+                    values.append(v.load(given.at("b", builder.add(at, integer(j * lanes))), mask))
+                v.store(
+                    _merged(v, values, in_bfloat16), offset(builder, target, integer(j * lanes))
+                )
 
 
 def _copy_tile(
-    given: _Arguments, host: Host, start: ir.Value, count: ir.Value, column: ir.Value, to: ir.Value
+    given: _Arguments,
+    host: Host,
+    start: ir.Value,
+    count: ir.Value,
+    column: ir.Value,
+    to: ir.Value,
+    in_bfloat16: bool,
 ) -> None:
     """A's columns of a tile, row after row; each row's end is overwritten by the next row."""
     builder, lanes, columns = given.builder, host.lanes, tile_columns(host)
@@ -149,14 +191,19 @@ def _copy_tile(
         slots = [builder.alloca(v.type) for _ in shifts]
     for slot in slots:
         builder.store(v.constant(0.0), slot)
-    with loop(builder, 0, count) as r:
-        row = builder.mul(builder.add(start, r), given["a_row"])
-        source = given.at("a", builder.add(row, column))
-        target = offset(builder, to, builder.mul(r, integer(columns)))
-        for j, mask, slot in zip(shifts, masks, slots, strict=True):
-            value = v.load(offset(builder, source, integer(j)), mask)
-            v.store(value, offset(builder, target, integer(j)))
-            builder.store(v.add(value, builder.load(slot, typ=v.type)), slot)
+    for rows, first, stop in _turns(builder, count, in_bfloat16):
+        with loop(builder, first, stop, 2 if in_bfloat16 else 1) as r:
+            place = builder.mul(_place(builder, r, in_bfloat16), integer(columns))
+            target = offset(builder, to, place)
+            for j, mask, slot in zip(shifts, masks, slots, strict=True):
+                values = []
+                for i in range(rows):
+                    row = builder.add(builder.add(start, r), integer(i))
+                    at = builder.add(builder.mul(row, given["a_row"]), column)
+                    value = v.load(given.at("a", builder.add(at, integer(j))), mask)
+                    builder.store(v.add(value, builder.load(slot, typ=v.type)), slot)
+                    values.append(value)
+                v.store(_merged(v, values, in_bfloat16), offset(builder, target, integer(j)))
     inside = least(builder, left, integer(columns))
     for j, slot in zip(shifts, slots, strict=True):
         mask = v.mask_below(builder.sub(inside, integer(j)))
@@ -164,18 +211,44 @@ def _copy_tile(
         v.store(v.add(builder.load(slot, typ=v.type), v.load(place, mask)), place, mask)
 
 
-def _tile(module: ir.Module, host: Host, vectors: int) -> ir.Function:
+def _turns(
+    builder: ir.IRBuilder, count: ir.Value, in_bfloat16: bool
+) -> list[tuple[int, int | ir.Value, ir.Value]]:
+    """How many rows to read at once, from which to which: two for a couple, and what is left."""
+    if not in_bfloat16:
+        return [(1, 0, count)]
+    whole = builder.and_(count, integer(-2))
+    return [(2, 0, whole), (1, whole, count)]
+
+
+def _place(builder: ir.IRBuilder, r: ir.Value, in_bfloat16: bool) -> ir.Value:
+    return builder.sdiv(r, integer(2)) if in_bfloat16 else r
+
+
+def _merged(v: Vectors, values: list[ir.Value], in_bfloat16: bool) -> ir.Value:
+    """One row's numbers as they are, or two rows' as couples; a row left alone has zeros beside."""
+    if not in_bfloat16:
+        return values[0]
+    return v.couple(values[0], values[1] if len(values) == 2 else v.constant(0.0))
+
+
+def _tile(module: ir.Module, host: Host, vectors: int, in_bfloat16: bool) -> ir.Function:
     """(a, b, depth, c, c_row, adds, rows, columns): a tile × panel product, added if adds ≠ 0.
 
     Of the panel's vectors, only the first ones are used.
     """
     kinds = [POINTER, POINTER, I64, POINTER, I64, I64, I64, I64]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), f"tile_{vectors}")
+    function = ir.Function(
+        module,
+        ir.FunctionType(ir.VoidType(), kinds),
+        f"{'couples' if in_bfloat16 else 'numbers'}_{vectors}",
+    )
     function.linkage = "internal"
     function.attributes.add("noinline")
     a, b, depth, c, c_row, adds, rows_left, columns_left = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     v, rows, lanes = Vectors(builder, host), tile_columns(host), host.lanes
+    fused = v.fused_couples if in_bfloat16 else v.fused
     sums = [[builder.alloca(v.type) for _ in range(vectors)] for _ in range(rows)]
     for slot in (slot for row in sums for slot in row):
         builder.store(v.constant(0.0), slot)
@@ -188,7 +261,7 @@ def _tile(module: ir.Module, host: Host, vectors: int) -> ir.Function:
             number = builder.load(offset(builder, numbers, integer(i)), typ=F32, align=4)
             spread = v.spread(number)
             for column, slot in zip(panel, row, strict=True):
-                builder.store(v.fused(spread, column, builder.load(slot, typ=v.type)), slot)
+                builder.store(fused(spread, column, builder.load(slot, typ=v.type)), slot)
 
     whole = builder.and_(depth, integer(-UNROLL))
     with loop(builder, 0, whole, UNROLL) as k:
@@ -210,6 +283,75 @@ def _tile(module: ir.Module, host: Host, vectors: int) -> ir.Function:
                 v.store(v.add(value, old), place, mask)
     builder.ret_void()
     return function
+
+
+# -- a weight's product of many rows ---------------------------------------------------------------
+
+
+def _product_of_rows(function: ir.Function, host: Host) -> None:
+    given = _Arguments(function, ROW_ARGUMENTS)
+    builder, lanes = given.builder, host.lanes
+    v, depth = Vectors(builder, host), given["depth"]
+    couples = _ceiling(builder, depth, 2)
+    vectors = _ceiling(builder, given["units"], lanes)
+    own = given.at("couples", builder.mul(given.thread, given["couples_thread"]))
+    first, stop = given.share(given["rows"])
+    with loop(builder, first, stop, BLOCK_ROWS) as start:
+        count = least(builder, integer(BLOCK_ROWS), builder.sub(stop, start))
+        a = given.at("a", builder.mul(start, given["a_row"]))
+        round_rows(v, a, given["a_row"], count, depth, own, given["couples_row"])
+        c = given.at("c", builder.mul(start, given["c_row"]))
+        with loop(builder, 0, vectors, MAX_VECTORS) as vector:
+            column = builder.mul(vector, integer(lanes))
+            panel = given.at("weight", builder.mul(column, couples))
+            to = offset(builder, c, column)
+            is_alone = builder.icmp_signed("==", builder.sub(vectors, vector), integer(1))
+            with builder.if_else(is_alone) as (then, otherwise):
+                for branch, width in ((then, 1), (otherwise, MAX_VECTORS)):
+                    with branch:
+                        _set_bias(given, v, count, column, to, width)
+                        _panel_of_rows(given, host, own, count, couples, panel, to, width)
+    builder.ret_void()
+
+
+def _set_bias(
+    given: _Arguments, v: Vectors, count: ir.Value, column: ir.Value, to: ir.Value, width: int
+) -> None:
+    """The bias, for a panel's products to be added to."""
+    builder = given.builder
+    lanes = [integer(j * v.lanes) for j in range(width)]
+    bias = [v.load(given.at("bias", builder.add(column, lane))) for lane in lanes]
+    with loop(builder, 0, count) as r:
+        row = offset(builder, to, builder.mul(r, given["c_row"]))
+        for value, lane in zip(bias, lanes, strict=True):
+            v.store(value, offset(builder, row, lane))
+
+
+def _panel_of_rows(
+    given: _Arguments,
+    host: Host,
+    a: ir.Value,
+    count: ir.Value,
+    depth: ir.Value,
+    panel: ir.Value,
+    c: ir.Value,
+    width: int,
+) -> None:
+    """A block's rows against one panel, in tiles of nearly the same number of rows."""
+    builder = given.builder
+    parts = _ceiling(builder, count, max_rows(host))
+    with loop(builder, 0, parts) as part:
+        low, high = (
+            builder.sdiv(builder.mul(count, p), parts)
+            for p in (part, builder.add(part, integer(1)))
+        )
+        entry = builder.add(integer((width - 1) * 16), builder.sub(high, low))
+        tiles = builder.inttoptr(given["tiles"], POINTER)
+        code = builder.load(builder.gep(tiles, [entry], source_etype=I64), typ=I64, align=8)
+        a_tile = offset(builder, a, builder.mul(low, given["couples_row"]))
+        c_tile = offset(builder, c, builder.mul(low, given["c_row"]))
+        numbers = [a_tile, given["couples_row"], panel, depth, c_tile, given["c_row"], integer(1)]
+        builder.call(Code(builder.inttoptr(code, POINTER), tile_type()), numbers)
 
 
 # -- packing -----------------------------------------------------------------------------------

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from recurra.cells import Cell
+from recurra.kernels.cpu.couples import along_columns
 from recurra.kernels.cpu.form import Form, Pass, form_for, kept_widths
 from recurra.kernels.cpu.host import Host
-from recurra.kernels.cpu.products import linear, pack
+from recurra.kernels.cpu.products import linear, linear_in_bfloat16, pack
 from recurra.kernels.cpu.scratch import scratch
 from recurra.kernels.cpu.threads import thread_limit
 from recurra.kernels.plan import Options, Plan
@@ -42,7 +43,12 @@ class Scan:
 
 
 def options_for(
-    cell: Cell, controls: Controls, *, all_states: bool, needs_gradient: bool
+    cell: Cell,
+    controls: Controls,
+    *,
+    all_states: bool,
+    needs_gradient: bool,
+    in_bfloat16: bool = False,
 ) -> Options:
     """What a scan's kernels must be able to do."""
     zoneout = controls.zoneout or (None,) * len(cell.states)
@@ -52,6 +58,7 @@ def options_for(
         has_reset=controls.reset is not None,
         all_states=all_states and len(cell.states) > 1,
         needs_gradient=needs_gradient,
+        in_bfloat16=in_bfloat16,
     )
 
 
@@ -72,10 +79,10 @@ def scan_forward(
     kept = _room(form, schedule)
     bias = _input_bias(form.plan, parameters)
     if controls.rows is None:
-        kept["gates"] = linear(gather_rows(x, schedule), parameters.weight_ih, bias)
+        kept["gates"] = product(form, gather_rows(x, schedule), parameters.weight_ih, bias)
     else:
         rows = gather_rows(controls.rows.unsqueeze(-1), schedule).view(-1)
-        kept["gates"] = linear(x, parameters.weight_ih, bias).index_select(0, rows)
+        kept["gates"] = product(form, x, parameters.weight_ih, bias).index_select(0, rows)
     states = tuple([_state_buffer(form, schedule, k, initial) for k, initial in enumerate(state)])
     run = _with_constants(form, schedule, parameters, controls, kept, states)
     call(run, form.forward, _forward_weights(form, parameters))
@@ -155,6 +162,13 @@ def _input_bias(plan: Plan, parameters: Parameters) -> Tensor | None:
     for k in plan.folded:
         total[k] += other.view(gates, -1)[k]
     return total.view(-1)
+
+
+def product(form: Form, rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """rows @ weight.T + bias, over all steps at once, as exact as the form's other products."""
+    if form.options.in_bfloat16 and rows.shape[1] > 1:
+        return linear_in_bfloat16(rows, weight, bias, form.host)
+    return linear(rows, weight, bias)
 
 
 def gather_rows(sequence: Tensor, schedule: Schedule) -> Tensor:
@@ -244,12 +258,17 @@ def _forward_weights(form: Form, parameters: Parameters) -> dict[str, Tensor]:
     weights = {}
     if parameters.weight_hh is not None:
         blocks = parameters.weight_hh.view(gates, form.hidden, form.output)
-        weights["weight.early"] = pack(blocks[:early], form.host, "early")
+        weights["weight.early"] = _packed(form, blocks[:early], "early")
         if form.cell.late_gates:
-            weights["weight.late"] = pack(blocks[early:], form.host, "late")
+            weights["weight.late"] = _packed(form, blocks[early:], "late")
     if parameters.weight_hr is not None:
-        weights["weight.output"] = pack(parameters.weight_hr.unsqueeze(0), form.host, "output")
+        weights["weight.output"] = _packed(form, parameters.weight_hr.unsqueeze(0), "output")
     return weights
+
+
+def _packed(form: Form, blocks: Tensor, name: str) -> Tensor:
+    blocks = along_columns(blocks) if form.options.in_bfloat16 else blocks
+    return pack(blocks, form.host, name)
 
 
 def call(
@@ -262,6 +281,8 @@ def call(
     form = run.form
     given = {**run.constants, **tensors}
     given["tile.at"] = scratch("scan tile", run.schedule.batch, form.tile_columns)
+    if form.options.in_bfloat16:
+        given["couples"] = scratch("couples", form.threads * form.couples_thread)
     if code.scratch_numbers:
         given["scratch"] = scratch("scan values", code.scratch_numbers)
     if form.share > 1:

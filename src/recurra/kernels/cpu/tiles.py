@@ -5,7 +5,12 @@ number at a time; B is packed, the vectors of one k after another. With few rows
 split over several sets of accumulators, because one set would wait for its own results. While a
 panel is multiplied, the next one is asked for: where R is larger than a core's own cache, the loop
 over time waited for it a fifth of its time.
+
+In bfloat16, A and B hold couples: two neighbouring k in the place of one number. Depth and strides
+count couples then, and C is float32 as ever.
 """
+
+from collections.abc import Callable
 
 from llvmlite import ir
 
@@ -36,16 +41,16 @@ def tile_type() -> ir.FunctionType:
     return ir.FunctionType(ir.VoidType(), [POINTER, I64, POINTER, I64, POINTER, I64, I64])
 
 
-def build_tiles(host: Host) -> ir.Module:
+def build_tiles(host: Host, *, in_bfloat16: bool) -> ir.Module:
     """A module with every tile that this host uses."""
     module = ir.Module("tiles")
     for vectors in range(1, MAX_VECTORS + 1):
         for rows in range(1, max_rows(host) + 1):
-            _build_tile(module, host, vectors, rows)
+            _build_tile(module, host, vectors, rows, in_bfloat16)
     return module
 
 
-def _build_tile(module: ir.Module, host: Host, vectors: int, rows: int) -> None:
+def _build_tile(module: ir.Module, host: Host, vectors: int, rows: int, in_bfloat16: bool) -> None:
     function = ir.Function(module, tile_type(), tile_name(vectors, rows))
     a, lda, b, depth, c, ldc, adds = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
@@ -61,9 +66,10 @@ def _build_tile(module: ir.Module, host: Host, vectors: int, rows: int) -> None:
     ]
     zero = [[v.constant(0.0)] * vectors for _ in range(rows)]
     whole = builder.and_(depth, integer(-UNROLL))
-    sums = _loop(v, starts, b, integer(0), whole, [zero] * sets, vectors, UNROLL)
+    fused = v.fused_couples if in_bfloat16 else v.fused
+    sums = _loop(v, fused, starts, b, integer(0), whole, [zero] * sets, vectors, UNROLL)
     total = [[_tree(v, [s[i][j] for s in sums]) for j in range(vectors)] for i in range(rows)]
-    (total,) = _loop(v, starts, b, whole, depth, [total], vectors, 1)
+    (total,) = _loop(v, fused, starts, b, whole, depth, [total], vectors, 1)
     _write(v, total, targets, builder.icmp_signed("!=", adds, integer(0)))
     builder.ret_void()
 
@@ -76,6 +82,7 @@ def _tree(v: Vectors, values: list[ir.Value]) -> ir.Value:
 
 def _loop(
     v: Vectors,
+    fused: Callable[[ir.Value, ir.Value, ir.Value], ir.Value],
     rows: list[ir.Value],
     b: ir.Value,
     start: ir.Value,
@@ -109,7 +116,7 @@ def _loop(
         products = []
         for i, row in enumerate(rows):
             scalar = v.spread(builder.load(offset(builder, row, at), typ=v.type.element, align=4))
-            products.append([v.fused(scalar, panel[j], new[chosen][i][j]) for j in range(vectors)])
+            products.append([fused(scalar, panel[j], new[chosen][i][j]) for j in range(vectors)])
         new = [products if n == chosen else part for n, part in enumerate(new)]
     following = builder.add(k, integer(unroll))
     k.add_incoming(following, builder.block)

@@ -12,10 +12,11 @@ from llvmlite import ir
 
 from recurra.kernels.cpu.host import Host
 
-F32, I1, I8, I32, I64 = (
+F32, I1, I8, I16, I32, I64 = (
     ir.FloatType(),
     ir.IntType(1),
     ir.IntType(8),
+    ir.IntType(16),
     ir.IntType(32),
     ir.IntType(64),
 )
@@ -121,6 +122,34 @@ class Vectors:
     def intrinsic(self, name: str, *args: ir.Value) -> ir.Value:
         full = f"llvm.{name}.v{self.lanes}f32"
         return self.builder.call(self._declare(full, self.type, [self.type] * len(args)), args)
+
+    # -- couples: two bfloat16 numbers in the place of one float32 --------------------------------
+
+    def couple(self, low: ir.Value, high: ir.Value) -> ir.Value:
+        """Lane by lane, both numbers rounded to the nearest bfloat16."""
+        build = self.builder
+        bits = [build.zext(self._rounded(a), self.int_type) for a in (low, high)]
+        return build.bitcast(build.or_(bits[0], build.shl(bits[1], self.whole(16))), self.type)
+
+    def neighbours(self, first: ir.Value, second: ir.Value) -> ir.Value:
+        """Two vectors that lie one after the other as couples of neighbouring numbers."""
+        build = self.builder
+        halves = [self._rounded(a) for a in (first, second)]
+        order = ir.Constant(ir.VectorType(I32, 2 * self.lanes), list(range(2 * self.lanes)))
+        return build.bitcast(build.shuffle_vector(*halves, order), self.type)
+
+    def _rounded(self, a: ir.Value) -> ir.Value:
+        """The bits of each lane's nearest bfloat16."""
+        halves = ir.VectorType(I16, self.lanes)
+        name = "llvm.x86.avx512bf16.cvtneps2bf16.512"
+        return self.builder.call(self._declare(name, halves, [self.type]), [a])
+
+    def fused_couples(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """Lane by lane, the products of both numbers of a and b, and c; sums in float32."""
+        name = "llvm.x86.avx512bf16.dpbf16ps.512"
+        function = self._declare(name, self.type, [self.type, self.int_type, self.int_type])
+        couples = [self.builder.bitcast(v, self.int_type) for v in (a, b)]
+        return self.builder.call(function, [c, *couples])
 
     # -- reductions of a vector to one number -----------------------------------------------------
 
