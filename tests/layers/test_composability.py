@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
 from recurra.cells import CELLS
-from recurra.errors import ArgumentError
+from recurra.errors import ArgumentError, ShapeError
 from recurra.kernels.cpu.host import find_host
-from recurra.layers import GRU, LSTM, Recurrent
+from recurra.layers import GRU, LSTM, Recurrent, State
 
 
 def _gradients(layer: Recurrent, x: torch.Tensor, **options) -> list[torch.Tensor]:
@@ -144,6 +144,24 @@ def test_autocast_rounds_the_products_operands_and_nothing_else() -> None:
         torch.testing.assert_close(layer(x)[0], expected, rtol=0, atol=1e-6)
     y.sum().backward()
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in layer.parameters())
+
+
+def test_a_state_of_another_dtype_is_refused_but_under_autocast() -> None:
+    layer, x = LSTM(3, 4), torch.randn(5, 2, 3)
+    state = tuple(torch.randn(1, 2, 4).bfloat16() for _ in range(2))
+    with pytest.raises(ShapeError, match=r"state h of layer 0 is torch.bfloat16"):
+        layer(x, state)
+    with torch.no_grad(), pytest.raises(ShapeError, match="torch.float64 on cpu"):
+        layer.step(x[0], layer.initial_state(2).map(lambda s: s.double()))
+    expected, (h_n, _) = layer(x, tuple(s.float() for s in state))
+    with torch.autocast("cpu", torch.bfloat16):
+        y, last = layer(x, state)
+        with torch.no_grad():
+            first, _ = layer.step(x[0], State((tuple(s[0] for s in state),)))
+    assert last[0].dtype == torch.bfloat16
+    torch.testing.assert_close(y, expected, rtol=0, atol=0.03)
+    torch.testing.assert_close(first.float(), expected[0], rtol=0, atol=0.03)
+    torch.testing.assert_close(last[0].float(), h_n, rtol=0, atol=0.03)
 
 
 def test_a_copy_and_a_pickled_layer_answer_the_same() -> None:

@@ -54,8 +54,9 @@ def check_state(
     batch: int,
     sizes: Sequence[tuple[int, ...]],
     directions: int,
+    weight: Tensor,
 ) -> None:
-    """Raises ShapeError unless a state has these sizes.
+    """Raises ShapeError unless a state has these sizes, and the weights' dtype and device.
 
     Args:
         state: given to a layer.
@@ -63,6 +64,7 @@ def check_state(
         batch: rows.
         sizes: of each state, for each layer.
         directions: of each layer.
+        weight: one of the layer's. Under autocast the state's dtype may be another.
     """
     expected = len(sizes) * directions
     if len(state.layers) != expected:
@@ -76,4 +78,10 @@ def check_state(
                 raise ShapeError(
                     f"state {name} of layer {layer} has shape {tuple(s.shape)}, the layer "
                     f"needs {(batch, size)}"
+                )
+            is_alike = s.dtype == weight.dtype or torch.is_autocast_enabled(weight.device.type)
+            if not is_alike or s.device != weight.device:
+                raise ShapeError(
+                    f"state {name} of layer {layer} is {s.dtype} on {s.device}, the layer's "
+                    f"weights are {weight.dtype} on {weight.device}; convert one of them"
                 )

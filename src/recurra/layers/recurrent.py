@@ -513,7 +513,8 @@ class Recurrent(nn.Module):
         if is_unbatched and state.layers[0][0].dim() == 1:
             state = state.map(lambda s: s.unsqueeze(0))
         sizes = [self._state_sizes(layer) for layer in range(self.num_layers)]
-        check_state(state, self.cell.states, batch, sizes, self.num_directions)
+        weight: Tensor = self.weight_ih_l0  # type: ignore[assignment]
+        check_state(state, self.cell.states, batch, sizes, self.num_directions, weight)
         return state
 
     def extra_repr(self) -> str:

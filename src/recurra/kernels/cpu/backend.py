@@ -48,8 +48,13 @@ def _obstacle(cell: Cell) -> str:
 
 def step(cell: Cell, x: Tensor, state: Tensors, parameters: Parameters) -> Tensors | None:
     """One step without gradients and masks; None where only `run` can do it."""
-    is_alike = x.dtype == torch.float32 == parameters.weight_ih.dtype and x.device.type == "cpu"
-    if not is_alike or not 0 < x.shape[0] <= MOST_ROWS or _obstacle(cell):
+    is_on_cpu = x.device.type == "cpu"
+    if (
+        not is_on_cpu
+        or not _is_float32(x, state, parameters)
+        or not 0 < x.shape[0] <= MOST_ROWS
+        or _obstacle(cell)
+    ):
         return None
     return step_forward(cell, x, state, parameters, find_host())
 
@@ -68,7 +73,7 @@ def run(
     processor multiplies that; elsewhere it is the form of storage alone.
     """
     in_bfloat16 = _asks_for_bfloat16(x) and _multiplies_bfloat16()
-    if x.dtype == torch.float32 and parameters.weight_ih.dtype == torch.float32:
+    if _is_float32(x, state, parameters):
         return scan_with_gradient(
             cell, x, state, parameters, controls, all_states, in_bfloat16=in_bfloat16
         )
@@ -84,6 +89,11 @@ def run(
     )
     results = tuple(s.to(x.dtype) for s in sequences)
     return results, tuple(n.to(old.dtype) for n, old in zip(last, state, strict=True))
+
+
+def _is_float32(x: Tensor, state: Tensors, parameters: Parameters) -> bool:
+    """Under autocast they may differ: a state may come from a product that was in bfloat16."""
+    return all(t.dtype == torch.float32 for t in (x, parameters.weight_ih, *state))
 
 
 @torch.compiler.assume_constant_result

@@ -15,18 +15,19 @@ from recurra.kernels.cpu.vector import Vectors, integer, offset
 
 def along_columns(rows: Tensor) -> Tensor:
     """(…, depth) as (…, ⌈depth/2⌉) couples of neighbouring columns."""
-    if rows.shape[-1] % 2:
-        rows = torch.nn.functional.pad(rows, (0, 1))
-    return rows.to(torch.bfloat16).contiguous().view(torch.float32)
+    *others, depth = rows.shape
+    halves = torch.zeros(*others, depth + depth % 2, dtype=torch.bfloat16)
+    halves[..., :depth] = rows
+    return halves.view(torch.float32)
 
 
 def along_rows(rows: Tensor) -> Tensor:
     """(depth, units) as (⌈depth/2⌉, units) couples of neighbouring rows."""
-    if len(rows) % 2:
-        rows = torch.nn.functional.pad(rows, (0, 0, 0, 1))
     depth, units = rows.shape
-    halves = rows.to(torch.bfloat16).view(depth // 2, 2, units)
-    return halves.transpose(1, 2).contiguous().view(torch.float32).squeeze(-1)
+    halves = torch.zeros((depth + 1) // 2, units, 2, dtype=torch.bfloat16)
+    for k in range(2):
+        halves[: len(rows[k::2]), :, k] = rows[k::2]
+    return halves.view(torch.float32).squeeze(-1)
 
 
 def round_rows(

@@ -201,6 +201,7 @@ def _copy_tile(
                     row = builder.add(builder.add(start, r), integer(i))
                     at = builder.add(builder.mul(row, given["a_row"]), column)
                     value = v.load(given.at("a", builder.add(at, integer(j))), mask)
+                    v.prefetch(given.at("a", builder.add(at, integer(columns + lanes - 1))))
                     builder.store(v.add(value, builder.load(slot, typ=v.type)), slot)
                     values.append(value)
                 v.store(_merged(v, values, in_bfloat16), offset(builder, target, integer(j)))
