@@ -151,7 +151,7 @@ def test_a_state_of_another_dtype_is_refused_but_under_autocast() -> None:
     state = tuple(torch.randn(1, 2, 4).bfloat16() for _ in range(2))
     with pytest.raises(ShapeError, match=r"state h of layer 0 is torch.bfloat16"):
         layer(x, state)
-    with torch.no_grad(), pytest.raises(ShapeError, match="torch.float64 on cpu"):
+    with torch.no_grad(), pytest.raises(ShapeError, match=r"torch.float64 on cpu"):
         layer.step(x[0], layer.initial_state(2).map(lambda s: s.double()))
     expected, (h_n, _) = layer(x, tuple(s.float() for s in state))
     with torch.autocast("cpu", torch.bfloat16):
