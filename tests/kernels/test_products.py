@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recurra.errors import ArgumentError
+from recurra.kernels.cpu.couples import along_columns
 from recurra.kernels.cpu.host import LEVELS, find_host
 from recurra.kernels.cpu.products import (
+    along_rows,
     linear_in_bfloat16,
     pack,
     pack_turned,
@@ -67,6 +69,18 @@ def test_products_in_bfloat16_are_those_of_the_rounded_numbers(rows, m, n):
         assert product.is_contiguous()
         assert product.shape == (rows, n)
         assert ((product - expected).abs() / scale).max() < 1e-6
+
+
+@in_bfloat16
+@pytest.mark.parametrize(("depth", "units"), [(1, 1), (2, 16), (7, 33), (40, 100)])
+def test_couples_are_neighbours_rounded_to_bfloat16(depth, units):
+    rows = torch.randn(depth, units)
+    rounded = torch.nn.functional.pad(rows.bfloat16(), (0, units % 2, 0, depth % 2))
+    by_rows = along_rows(rows, find_host()).view(torch.bfloat16).view(-1, units, 2)
+    for k in range(2):
+        assert torch.equal(by_rows[..., k], rounded[k::2, :units])
+    by_columns = along_columns(rows).view(torch.bfloat16)
+    assert torch.equal(by_columns, rounded[:depth])
 
 
 @settings(max_examples=40, deadline=None)

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from recurra.errors import ArgumentError, ShapeError
 from recurra.kernels.cpu import softmax as generated
+from recurra.kernels.cpu.host import find_host
 from recurra.models.softmax import (
     IGNORED,
     AdaptiveSoftmax,
@@ -170,6 +171,36 @@ def test_autocast_takes_products_in_bfloat16_and_sums_in_float32() -> None:
     wanted = torch.autograd.grad(_plain(*inputs, targets), inputs)
     for a, b in zip(got, wanted, strict=True):
         assert (a - b).norm() < 0.03 * b.norm()
+
+
+@pytest.mark.kernels
+@pytest.mark.skipif(
+    not find_host().multiplies_bfloat16, reason="this processor does not multiply bfloat16"
+)
+@pytest.mark.parametrize(
+    ("rows", "features", "words", "chunk_rows"),
+    [(33, 7, 1001, None), (100, 64, 1500, 40), (70, 33, 1013, 32), (40, 96, 1000, None)],
+)
+def test_generated_products_in_bfloat16_are_those_of_the_rounded_numbers(
+    rows, features, words, chunk_rows
+) -> None:
+    torch.manual_seed(rows)
+    x, w, b = torch.randn(rows, features), torch.randn(words, features) / 4, torch.randn(words)
+    targets = torch.randint(0, words, (rows,))
+    targets[3] = IGNORED
+    given = [t.requires_grad_() for t in (x, w, b)]
+    rounded = [t.detach().bfloat16().double() for t in (x, w)] + [b.detach().double()]
+    wanted = _plain(*rounded, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        nats = linear_cross_entropy(*given, targets, chunk_rows=chunk_rows)
+        log_p = target_log_probabilities(*given, targets)
+    torch.testing.assert_close(nats.double(), wanted, rtol=0, atol=1e-5)
+    torch.testing.assert_close(-log_p.double().sum() / (rows - 1), wanted, rtol=0, atol=1e-5)
+    # p is rounded too before it is multiplied, by 2^-9 at most
+    exact = [t.requires_grad_() for t in rounded]
+    expected = torch.autograd.grad(_plain(*exact, targets), exact)
+    for g, e in zip(torch.autograd.grad(nats, given), expected, strict=True):
+        assert (g - e).norm() < 2**-8 * e.norm()
 
 
 def test_errors_say_what_does_not_fit() -> None:

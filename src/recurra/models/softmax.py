@@ -60,10 +60,10 @@ def linear_cross_entropy(
         True
     """
     _check(features, weight, bias, targets)
-    features, weight, bias = _autocast(features, weight, bias)
+    features, weight, bias, in_bfloat16 = _autocast(features, weight, bias)
     rows = chunk_rows or _chunk_rows(features, weight)
     nats: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        features, weight, bias, targets, rows
+        features, weight, bias, targets, rows, in_bfloat16
     )
     return nats
 
@@ -85,10 +85,12 @@ def target_log_probabilities(
         (rows,) in the dtype of the features, float32 at least.
     """
     _check(features, weight, bias, targets)
-    features, weight, bias = _autocast(features, weight, bias)
+    features, weight, bias, in_bfloat16 = _autocast(features, weight, bias)
     if chunk_rows is None and generated.supports(features, weight):
         indices = targets.clamp_min(0)
-        found = generated.target_log_probabilities(features, weight, bias, indices)
+        found = generated.target_log_probabilities(
+            features, weight, bias, indices, in_bfloat16=in_bfloat16
+        )
         if found is not None:
             return found.masked_fill_(targets == IGNORED, 0.0)
     log_p = features.new_empty(len(features), dtype=_accurate(features.dtype))
@@ -103,12 +105,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """Loss and gradients in one pass over the chunks."""
 
     @staticmethod
-    def forward(ctx, features, weight, bias, targets, chunk_rows):  # type: ignore[no-untyped-def]
+    def forward(  # type: ignore[no-untyped-def]
+        ctx, features, weight, bias, targets, chunk_rows, in_bfloat16
+    ):
         ctx.save_for_backward(features, weight, bias, targets)
-        ctx.chunk_rows = chunk_rows
+        ctx.chunk_rows, ctx.in_bfloat16 = chunk_rows, in_bfloat16
+        needed = ctx.needs_input_grad
         with torch.autocast(features.device.type, enabled=False):
             nats, ctx.gradients = _pass(
-                features, weight, bias, targets, chunk_rows, ctx.needs_input_grad
+                features, weight, bias, targets, chunk_rows, in_bfloat16, needed
             )
         return nats
 
@@ -116,16 +121,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx, d_nats):  # type: ignore[no-untyped-def]
         features, weight, bias, targets = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True: someone will differentiate again
-            return (*_differentiable_gradients(features, weight, bias, targets, d_nats), None, None)
+            found = _differentiable_gradients(features, weight, bias, targets, d_nats)
+            return (*found, None, None, None)
         gradients = ctx.gradients
         ctx.gradients = None  # handed out once, so that autograd may keep them without a copy
         if gradients is None:
-            needed = ctx.needs_input_grad
-            _, gradients = _pass(features, weight, bias, targets, ctx.chunk_rows, needed)
+            _, gradients = _pass(
+                *(features, weight, bias, targets, ctx.chunk_rows, ctx.in_bfloat16),
+                ctx.needs_input_grad,
+            )
         is_one = d_nats.device.type == "cpu" and float(d_nats) == 1.0
         if not is_one:
             gradients = [None if g is None else g.mul_(d_nats.to(g.dtype)) for g in gradients]
-        return (*gradients, None, None)
+        return (*gradients, None, None, None)
 
 
 def _pass(
@@ -134,6 +142,7 @@ def _pass(
     bias: Tensor | None,
     targets: Tensor,
     chunk_rows: int,
+    in_bfloat16: bool,
     needed: Sequence[bool],
 ) -> tuple[Tensor, list[Tensor | None]]:
     """Mean nats, and the gradients of features, weight and bias where they are needed."""
@@ -143,7 +152,7 @@ def _pass(
     indices = targets.clamp_min(0)
     if all(needed[:2]) and generated.supports(features, weight):
         found = generated.softmax_gradients(
-            features, weight, bias, indices, share, chunk_rows=chunk_rows
+            features, weight, bias, indices, share, chunk_rows=chunk_rows, in_bfloat16=in_bfloat16
         )
         if found is not None:
             nats, *gradients = found
@@ -240,13 +249,16 @@ def _accurate(dtype: torch.dtype) -> torch.dtype:
 
 def _autocast(
     features: Tensor, weight: Tensor, bias: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The operands in autocast's dtype, if it is on."""
+) -> tuple[Tensor, Tensor, Tensor | None, bool]:
+    """The operands in autocast's dtype, if it is on; in float32, and True, for generated code that
+    rounds them to bfloat16 by itself."""
     kind = features.device.type
     if not torch.is_autocast_enabled(kind):
-        return features, weight, bias
+        return features, weight, bias, False
     dtype = torch.get_autocast_dtype(kind)
-    return features.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    if dtype == torch.bfloat16 and generated.supports(features.float(), weight, in_bfloat16=True):
+        return features.float(), weight, bias, True
+    return features.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype), False
 
 
 def _check(features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> None:

@@ -21,15 +21,6 @@ def along_columns(rows: Tensor) -> Tensor:
     return halves.view(torch.float32)
 
 
-def along_rows(rows: Tensor) -> Tensor:
-    """(depth, units) as (⌈depth/2⌉, units) couples of neighbouring rows."""
-    depth, units = rows.shape
-    halves = torch.zeros((depth + 1) // 2, units, 2, dtype=torch.bfloat16)
-    for k in range(2):
-        halves[: len(rows[k::2]), :, k] = rows[k::2]
-    return halves.view(torch.float32).squeeze(-1)
-
-
 def round_rows(
     v: Vectors,
     a: ir.Value,

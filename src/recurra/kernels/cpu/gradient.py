@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recurra.kernels.cpu.couples import along_rows
 from recurra.kernels.cpu.form import Form, Order
-from recurra.kernels.cpu.products import pack_turned, sum_of_products
+from recurra.kernels.cpu.products import along_rows, pack_turned, sum_of_products
 from recurra.kernels.cpu.scan import Scan, call, gather_batch, gather_rows, product
 from recurra.kernels.cpu.scratch import scratch
 from recurra.reference import Parameters
@@ -117,7 +116,7 @@ def _backward_weights(form: Form, parameters: Parameters) -> dict[str, Tensor]:
 
 
 def _packed(form: Form, rows: Tensor, name: str) -> Tensor:
-    rows = along_rows(rows) if form.options.in_bfloat16 else rows
+    rows = along_rows(rows, form.host) if form.options.in_bfloat16 else rows
     return pack_turned(rows, form.host, name)
 
 

@@ -112,6 +112,17 @@ def pack_turned(rows: Tensor, host: Host, name: str) -> Tensor:
     return _packed("pack_turned", rows.contiguous(), (1, units, depth), host, name)
 
 
+def along_rows(rows: Tensor, host: Host) -> Tensor:
+    """(depth, units) as (⌈depth/2⌉, units) couples of neighbouring rows; see `couples`."""
+    depth, units = rows.shape
+    source, result = rows.contiguous(), rows.new_empty((depth + 1) // 2, units)
+    values = _Values(  # in the order of PACK_ARGUMENTS
+        source.data_ptr(), result.data_ptr(), 1, units, depth, *_thread_functions()
+    )
+    _run(host, "couple_rows", values, thread_limit() if rows.numel() >= LEAST_PACK else 1)
+    return result
+
+
 def _packed(
     function: str, source: Tensor, shape: tuple[int, int, int], host: Host, name: str
 ) -> Tensor:

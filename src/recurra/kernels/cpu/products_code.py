@@ -11,7 +11,8 @@ panels of its own. Σ_r A[r, m] comes with it.
 `product_of_rows`: C[r, n] = Σ_k A[r, k] W[n, k] + bias[n] in bfloat16, in the loop's own tiles,
 some rows at a time (BLOCK_ROWS), each rounded to couples once. Threads share the rows.
 
-`pack_units` and `pack_turned` put a weight into the order in which `tiles` reads it.
+`pack_units` and `pack_turned` put a weight into the order in which `tiles` reads it; `couple_rows`
+rounds neighbouring rows to couples.
 """
 
 from collections.abc import Callable
@@ -68,6 +69,7 @@ def build_products(host: Host) -> ir.Module:
         emit_couples = partial(_sum_of_products, in_bfloat16=True)
         functions.append(("sum_of_couples", SUM_ARGUMENTS, emit_couples))
         functions.append(("product_of_rows", ROW_ARGUMENTS, _product_of_rows))
+        functions.append(("couple_rows", PACK_ARGUMENTS, _couple_rows))
     for name, names, emit in functions:
         type_ = ir.FunctionType(ir.VoidType(), [POINTER, I64, I64])
         function = ir.Function(module, type_, name)
@@ -407,4 +409,24 @@ def _pack_turned(function: ir.Function, host: Host) -> None:
             with loop(builder, 0, depth) as d:
                 source = given.at("source", builder.add(builder.mul(d, units), own))
                 v.store(v.load(source, mask), offset(builder, target, builder.mul(d, width)))
+    builder.ret_void()
+
+
+def _couple_rows(function: ir.Function, host: Host) -> None:
+    """(depth, units), one block, to (⌈depth/2⌉, units) couples of neighbouring rows."""
+    given = _Arguments(function, PACK_ARGUMENTS)
+    builder, lanes, units, depth = given.builder, host.lanes, given["units"], given["depth"]
+    v = Vectors(builder, host)
+    first, stop = given.share(_ceiling(builder, depth, 2))
+    with loop(builder, first, stop) as couple:
+        row = builder.mul(couple, integer(2))
+        has_second = builder.icmp_signed("<", builder.add(row, integer(1)), depth)
+        source = given.at("source", builder.mul(row, units))
+        second = offset(builder, source, builder.select(has_second, units, integer(0)))
+        target = given.at("target", builder.mul(couple, units))
+        with loop(builder, 0, units, lanes) as u:
+            mask = v.mask_below(builder.sub(units, u))
+            low, high = (v.load(offset(builder, at, u), mask) for at in (source, second))
+            high = builder.select(has_second, high, v.constant(0.0))
+            v.store(v.couple(low, high), offset(builder, target, u), mask)
     builder.ret_void()

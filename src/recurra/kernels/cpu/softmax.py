@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from recurra.kernels.cpu.compiler import MachineCode, compile_cached
+from recurra.kernels.cpu.couples import along_columns
 from recurra.kernels.cpu.host import Host, find_host
-from recurra.kernels.cpu.products import linear
+from recurra.kernels.cpu.products import along_rows, linear, linear_in_bfloat16
 from recurra.kernels.cpu.scratch import scratch
 from recurra.kernels.cpu.softmax_code import ARGUMENTS, block_words, build_softmax, panel_rows
 from recurra.kernels.cpu.threads import openmp, run_parallel, thread_limit
@@ -35,10 +36,11 @@ class Gradients(NamedTuple):
     bias: Tensor
 
 
-def supports(features: Tensor, weight: Tensor) -> bool:
+def supports(features: Tensor, weight: Tensor, *, in_bfloat16: bool = False) -> bool:
     """Whether the generated code can run this, and is worth it."""
     return (
-        features.device.type == weight.device.type == "cpu"
+        (find_host().multiplies_bfloat16 or not in_bfloat16)
+        and features.device.type == weight.device.type == "cpu"
         and features.dtype == weight.dtype == torch.float32
         and len(features) >= LEAST_ROWS
         and len(weight) >= LEAST_WORDS
@@ -56,6 +58,7 @@ def softmax_gradients(
     share: Tensor,
     *,
     chunk_rows: int,
+    in_bfloat16: bool = False,
 ) -> Gradients | None:
     """Σ_r share_r · -log p(target_r), and its gradients.
 
@@ -66,6 +69,7 @@ def softmax_gradients(
         targets: (rows,), int64, in 0..words-1.
         share: (rows,), of each row in the result; 0 leaves it out.
         chunk_rows: rows whose exponentials exist at once, rounded up to a panel.
+        in_bfloat16: round the products' operands; all sums stay in float32.
 
     Returns:
         None if a sum overflowed or a number is not finite.
@@ -73,8 +77,8 @@ def softmax_gradients(
     weight, features = weight.contiguous(), features.contiguous()
     rows, width = len(features), panel_rows(find_host())
     b = weight.new_zeros(len(weight)) if bias is None else bias.contiguous()
-    at_target, shift = _at_target_and_shift(features, weight, b, targets)
-    work = _Work(weight, b)
+    at_target, shift = _at_target_and_shift(features, weight, b, targets, in_bfloat16)
+    work = _Work(weight, b, in_bfloat16)
     work.keep(min(-(-rows // width), -(-chunk_rows // width)))
     totals, d_features = features.new_empty(rows), torch.empty_like(features)
     for start in range(0, rows, work.panels * width):
@@ -88,14 +92,20 @@ def softmax_gradients(
     if not torch.isfinite(nats):
         return None
     d_features.addcmul_(weight[targets], share.unsqueeze(1), value=-1)
-    work.d_weight.index_add_(0, targets, features * -share.unsqueeze(1))
-    work.d_bias.index_add_(0, targets, -share)
-    return Gradients(nats, d_features, work.d_weight, work.d_bias)
+    d_weight, d_bias = work.d_weight[: len(weight)], work.d_bias[: len(weight)]
+    d_weight.index_add_(0, targets, features * -share.unsqueeze(1))
+    d_bias.index_add_(0, targets, -share)
+    return Gradients(nats, d_features, d_weight, d_bias)
 
 
 @torch.no_grad()
 def target_log_probabilities(
-    features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    *,
+    in_bfloat16: bool = False,
 ) -> Tensor | None:
     """log p(target_r) of each row, (rows,), without keeping any exponential.
 
@@ -106,38 +116,56 @@ def target_log_probabilities(
     """
     weight, features = weight.contiguous(), features.contiguous()
     b = weight.new_zeros(len(weight)) if bias is None else bias.contiguous()
-    at_target, shift = _at_target_and_shift(features, weight, b, targets)
-    log_p = at_target - shift - _Work(weight, b).sums(features, shift).log()
+    at_target, shift = _at_target_and_shift(features, weight, b, targets, in_bfloat16)
+    log_p = at_target - shift - _Work(weight, b, in_bfloat16).sums(features, shift).log()
     return log_p if torch.isfinite(log_p).all() else None
 
 
 def _at_target_and_shift(
-    features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor
+    features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, in_bfloat16: bool
 ) -> tuple[Tensor, Tensor]:
     """Each row's logit at its target, and the shift of its exponentials."""
-    at_target = (features * weight[targets]).sum(1) + bias[targets]
     first = slice(SAMPLED_WORDS)
-    sample = linear(features, weight[first].contiguous(), bias[first].contiguous())
+    of_targets, some, of_some = (
+        weight[targets],
+        weight[first].contiguous(),
+        bias[first].contiguous(),
+    )
+    if in_bfloat16:  # the target's logit is one of those in the sum, and must not be above it
+        sample = linear_in_bfloat16(features, some, of_some, find_host())
+        features, of_targets = (t.bfloat16().float() for t in (features, of_targets))
+    else:
+        sample = linear(features, some, of_some)
+    at_target = (features * of_targets).sum(1) + bias[targets]
     return at_target, torch.maximum(sample.amax(1), at_target)
 
 
 class _Work:
     """The memory of one call and the code that fills it; layouts: see `softmax_code`."""
 
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        self.host = find_host()
-        self.weight, self.bias = weight, bias
+    def __init__(self, weight: Tensor, bias: Tensor, in_bfloat16: bool) -> None:
+        self.host, self.in_bfloat16 = find_host(), in_bfloat16
+        if in_bfloat16 and len(weight) % 2:  # one more word, whose exponential is always 0
+            weight = torch.nn.functional.pad(weight, (0, 0, 0, 1))
+            bias = torch.nn.functional.pad(bias, (0, 1), value=float("-inf"))
+        self.words, self.bias = len(weight), bias
+        self.weight = along_columns(weight) if in_bfloat16 else weight
+        self.weight_by_words = along_rows(weight, self.host) if in_bfloat16 else weight
         self.width, self.size = panel_rows(self.host), weight.shape[1]
         self.threads = thread_limit()
-        self.code = _code(self.host, self.size)
-        self.panels, self.e, self.d_weight, self.d_bias = 0, bias, weight, bias
+        self.code = _code(self.host, self.size, in_bfloat16=in_bfloat16)
+        self.panels, self.e, self.e_by_words = 0, bias, bias
+        self.d_weight, self.d_bias = weight, bias
 
     def keep(self, panels: int) -> None:
         """Make room for the exponentials of so many panels, and for gradients."""
         block = block_words(self.host)
-        blocks = -(-len(self.weight) // block)
-        self.panels, self.e = panels, scratch("exponentials", panels * blocks * block * self.width)
-        self.d_weight, self.d_bias = torch.empty_like(self.weight), torch.empty_like(self.bias)
+        blocks = -(-self.words // block)
+        count = panels * blocks * block * self.width // (2 if self.in_bfloat16 else 1)
+        self.panels, self.e = panels, scratch("exponentials", count)
+        self.e_by_words = scratch("exponentials by words", count) if self.in_bfloat16 else self.e
+        self.d_weight = self.bias.new_empty(self.words, self.size)
+        self.d_bias = torch.empty_like(self.bias)
 
     def sums(self, features: Tensor, shift: Tensor) -> Tensor:
         """Σ_w e, (rows,)."""
@@ -164,6 +192,7 @@ class _Work:
         y = features.new_zeros(panels * self.width, groups * self.width)
         torch.mul(features, scale.unsqueeze(1), out=y[: len(features), : self.size])
         y[: len(features), self.size] = scale
+        y = along_rows(y, self.host) if self.in_bfloat16 else y
         y = y.view(-1, groups, self.width).transpose(0, 1).contiguous()
         self._call("gradients", panels, y=y, adds=adds)
 
@@ -171,8 +200,9 @@ class _Work:
         return -(-len(features) // self.width)
 
     def _by_panel(self, features: Tensor) -> Tensor:
-        """(panels, features, rows of a panel)."""
-        rows = self._padded(features).view(-1, self.width, self.size)
+        """(panels, features, rows of a panel); couples of features."""
+        rows = along_columns(features) if self.in_bfloat16 else features
+        rows = self._padded(rows).view(-1, self.width, rows.shape[1])
         return rows.transpose(1, 2).contiguous()
 
     def _padded(self, rows: Tensor) -> Tensor:
@@ -181,9 +211,10 @@ class _Work:
         return torch.nn.functional.pad(rows, (0, 0, 0, missing)).contiguous()
 
     def _call(self, name: str, panels: int, *, adds: bool = False, **tensors: Tensor) -> None:
-        tensors |= {"weight": self.weight, "bias": self.bias, "e": self.e}
+        tensors |= {"weight": self.weight, "weight_by_words": self.weight_by_words}
+        tensors |= {"bias": self.bias, "e": self.e, "e_by_words": self.e_by_words}
         tensors |= {"d_weight": self.d_weight, "d_bias": self.d_bias}
-        known = {"words": len(self.weight), "panels": panels, "adds": int(adds)}
+        known = {"words": self.words, "panels": panels, "adds": int(adds)}
         known |= {key: tensor.data_ptr() for key, tensor in tensors.items()} | openmp()
         values = (ctypes.c_int64 * len(ARGUMENTS))(*(known.get(key, 0) for key in ARGUMENTS))
         if self.threads > 1:
@@ -194,5 +225,8 @@ class _Work:
 
 
 @cache
-def _code(host: Host, size: int) -> MachineCode:
-    return compile_cached("softmax", str(size), lambda: build_softmax(host, size), host)
+def _code(host: Host, size: int, *, in_bfloat16: bool) -> MachineCode:
+    name = "softmax-bfloat16" if in_bfloat16 else "softmax"
+    return compile_cached(
+        name, str(size), lambda: build_softmax(host, size, in_bfloat16=in_bfloat16), host
+    )

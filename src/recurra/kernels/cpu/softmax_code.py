@@ -10,6 +10,15 @@ in blocks of W.
     y       (⌈(F+1)/P⌉, R, P)       features over sums, and 1 over sums as feature F, P at a time
     d_w     (V, F), d_b (V)         Σ_r e·y
 
+In bfloat16 all operands are couples (see `couples`), half as many as there are numbers:
+
+    x, weight                       of neighbouring features
+    weight_by_words, e_by_words     of neighbouring words
+    e, y                            of neighbouring rows
+
+and V is even. What is added up (sums, d_x, d_w) is float32 as ever. In float32 `weight_by_words` is
+`weight`, and `e_by_words` is `e`.
+
 `exponentials` fills e, sums and d_x in one sweep over the words: a block of words at a time, so
 that the block's weights and exponentials are still in the cache when d_x is added up. `gradients`
 is the sweep for d_w and d_b, which needs the sums. `sums` fills nothing but sums. All read the
@@ -31,8 +40,8 @@ TILES_PER_BLOCK = 8
 LINE = 16  # numbers in a line of the cache
 UNROLL = 4
 ARGUMENTS = (
-    "words", "panels", "x", "weight", "bias", "shift", "e", "sums", "d_x", "y", "d_weight",
-    "d_bias", "adds", "thread_number", "thread_count",
+    "words", "panels", "x", "weight", "weight_by_words", "bias", "shift", "e", "e_by_words", "sums",
+    "d_x", "y", "d_weight", "d_bias", "adds", "thread_number", "thread_count",
 )  # fmt: skip
 
 
@@ -51,11 +60,11 @@ def block_words(host: Host) -> int:
     return TILES_PER_BLOCK * tile_rows(host)
 
 
-def build_softmax(host: Host, features: int) -> ir.Module:
+def build_softmax(host: Host, features: int, *, in_bfloat16: bool) -> ir.Module:
     """A module with `exponentials`, `gradients` and `sums`, (arguments, thread, threads), and an
     entry `…_entry(arguments)` for each that asks OpenMP for its thread."""
     module = ir.Module("softmax")
-    emitter = _Emitter(module, host, features)
+    emitter = _Emitter(module, host, features, in_bfloat16)
     sweeps: dict[str, Callable[[ir.Function], None]] = {
         "exponentials": lambda function: emitter.exponentials(function, keeps=True),
         "gradients": emitter.gradients,
@@ -80,8 +89,9 @@ def _prefetch(v: Vectors, address: ir.Value) -> None:
 class _Sums:
     """The sums of a tile: rows × vectors. LLVM keeps them in registers."""
 
-    def __init__(self, v: Vectors, rows: int, vectors: int) -> None:
+    def __init__(self, v: Vectors, rows: int, vectors: int, in_bfloat16: bool) -> None:
         self.v, self.rows, self.vectors = v, rows, vectors
+        self.fused = v.fused_couples if in_bfloat16 else v.fused
         self.slots = [[v.builder.alloca(v.type) for _ in range(vectors)] for _ in range(rows)]
 
     def set(self, i: int, j: int, value: ir.Value) -> None:
@@ -99,14 +109,20 @@ class _Sums:
         for i, number in enumerate(numbers):
             spread = v.spread(v.builder.load(number, typ=F32, align=4))
             for j, column in enumerate(columns):
-                self.set(i, j, v.fused(spread, column, self.get(i, j)))
+                self.set(i, j, self.fused(spread, column, self.get(i, j)))
 
 
 class _Emitter:
-    def __init__(self, module: ir.Module, host: Host, features: int) -> None:
+    def __init__(self, module: ir.Module, host: Host, features: int, in_bfloat16: bool) -> None:
         self.module, self.host, self.features = module, host, features
         self.width = panel_rows(host)
         self.rows, self.block = tile_rows(host), block_words(host)
+        self.in_bfloat16 = in_bfloat16
+        # numbers side by side in one place, and so: words of the least tile, features and a panel's
+        # rows as so many places
+        self.together = 2 if in_bfloat16 else 1
+        self.depth = -(-features // self.together)
+        self.places = self.width // self.together
 
     # -- tiles ------------------------------------------------------------------------------------
 
@@ -119,44 +135,64 @@ class _Emitter:
         return function, Vectors(ir.IRBuilder(function.append_basic_block("entry")), self.host)
 
     def exponential_tile(self, rows: int, *, keeps: bool) -> ir.Function:
-        """(weight, bias, x, shift, e, sums): some words against one panel of rows.
+        """(weight, bias, x, shift, e, e_by_words, sums): some words against one panel of rows.
 
         Without `keeps`, e is left alone.
         """
         name = f"exponentials_{rows}" if keeps else f"sums_{rows}"
-        function, v = self._function(name, "pppppp")
-        weight, bias, x, shift, e, sums = function.args
-        builder, tile = v.builder, _Sums(v, rows, PANEL_VECTORS)
+        function, v = self._function(name, "ppppppp")
+        weight, bias, x, shift, e, e_by_words, sums = function.args
+        builder, tile = v.builder, _Sums(v, rows, PANEL_VECTORS, self.in_bfloat16)
         for i in range(rows):
             number = builder.load(offset(builder, bias, integer(i)), typ=F32, align=4)
             for j in range(PANEL_VECTORS):
                 tile.set(i, j, v.spread(number))
 
         def step(k: ir.Value) -> None:
-            places = [builder.add(k, integer(i * self.features)) for i in range(rows)]
+            places = [builder.add(k, integer(i * self.depth)) for i in range(rows)]
             panel = offset(builder, x, builder.mul(k, integer(self.width)))
             tile.add_products([offset(builder, weight, place) for place in places], panel)
 
-        self._over_depth(v, integer(self.features), step)
+        self._over_depth(v, integer(self.depth), step)
         for j in range(PANEL_VECTORS):
             at = integer(j * v.lanes)
             lowered = v.load(offset(builder, shift, at))
             total = v.load(offset(builder, sums, at))
             for i in range(rows):
                 value = v.exp(v.sub(tile.get(i, j), lowered))
-                if keeps:
-                    place = integer(i * self.width + j * v.lanes)
-                    v.store(value, offset(builder, e, place))
+                tile.set(i, j, value)
                 total = v.add(total, value)
             v.store(total, offset(builder, sums, at))
+        if keeps:
+            self._keep(tile, e, e_by_words)
         builder.ret_void()
         return function
 
+    def _keep(self, tile: "_Sums", e: ir.Value, e_by_words: ir.Value) -> None:
+        """Store a tile's exponentials: as they are, or in couples of both kinds."""
+        v, builder = tile.v, tile.v.builder
+        for i in range(tile.rows):
+            values = [tile.get(i, j) for j in range(PANEL_VECTORS)]
+            if self.in_bfloat16:
+                values = [v.neighbours(*values)]
+            for j, value in enumerate(values):
+                v.store(value, offset(builder, e, integer(i * self.places + j * v.lanes)))
+        if not self.in_bfloat16:
+            return
+        for i in range(0, tile.rows, 2):
+            for j in range(PANEL_VECTORS):
+                couple = v.couple(tile.get(i, j), tile.get(i + 1, j))
+                place = integer(i // 2 * self.width + j * v.lanes)
+                v.store(couple, offset(builder, e_by_words, place))
+
     def feature_tile(self, rows: int) -> ir.Function:
-        """(weight, e, words, d_x): some features, summed over words, for one panel of rows."""
+        """(weight, e, words, d_x): some features, summed over words, for one panel of rows.
+
+        In bfloat16 weight, e and words are couples of words.
+        """
         function, v = self._function(f"features_{rows}", "ppip")
         weight, e, words, d_x = function.args
-        builder, tile = v.builder, _Sums(v, rows, PANEL_VECTORS)
+        builder, tile = v.builder, _Sums(v, rows, PANEL_VECTORS, self.in_bfloat16)
         places = [
             [
                 offset(builder, d_x, integer(i * self.width + j * v.lanes))
@@ -191,22 +227,22 @@ class _Emitter:
         e, panels, y, d_weight, d_bias, adds = function.args
         builder, lanes = v.builder, v.lanes
         left = -(-(self.features + 1 - first_column) // lanes)
-        tile = _Sums(v, rows, min(PANEL_VECTORS, left))
+        tile = _Sums(v, rows, min(PANEL_VECTORS, left), self.in_bfloat16)
         for i in range(rows):
             for j in range(tile.vectors):
                 tile.set(i, j, v.constant(0.0))
         groups, group = -(-(self.features + 1) // self.width), first_column // self.width
-        lines = range(group * LINE, rows * self.width, groups * LINE)
+        lines = range(group * LINE, rows * self.places, groups * LINE)
         with loop(builder, 0, panels) as panel:
-            stride = integer(self.block * self.width)
+            stride = integer(self.block * self.places)
             e_panel = offset(builder, e, builder.mul(panel, stride))
             for line in lines:
-                _prefetch(v, offset(builder, e_panel, integer(rows * self.width + line)))
-            y_panel = offset(builder, y, builder.mul(panel, integer(self.width * self.width)))
-            with loop(builder, 0, self.width, UNROLL) as start:
+                _prefetch(v, offset(builder, e_panel, integer(rows * self.places + line)))
+            y_panel = offset(builder, y, builder.mul(panel, integer(self.places * self.width)))
+            with loop(builder, 0, self.places, UNROLL) as start:
                 for k in (builder.add(start, integer(u)) for u in range(UNROLL)):
                     numbers = [
-                        offset(builder, e_panel, builder.add(k, integer(i * self.width)))
+                        offset(builder, e_panel, builder.add(k, integer(i * self.places)))
                         for i in range(rows)
                     ]
                     tile.add_products(
@@ -260,7 +296,9 @@ class _Emitter:
     # -- sweeps -----------------------------------------------------------------------------------
 
     def exponentials(self, function: ir.Function, *, keeps: bool) -> None:
-        big, small = (self.exponential_tile(rows, keeps=keeps) for rows in (self.rows, 1))
+        big, small = (
+            self.exponential_tile(rows, keeps=keeps) for rows in (self.rows, self.together)
+        )
         whole, rest = divmod(self.features, self.rows) if keeps else (0, 0)
         feature_tiles = [(self.feature_tile(self.rows), 0, whole)] if whole else []
         if rest:
@@ -269,45 +307,52 @@ class _Emitter:
         builder, width, features = sweep.builder, self.width, self.features
         with loop(builder, sweep.first, sweep.stop, self.block) as start:
             count = sweep.least(integer(self.block), builder.sub(sweep.stop, start))
-            weight = sweep.at("weight", builder.mul(start, integer(features)))
+            weight = sweep.at("weight", builder.mul(start, integer(self.depth)))
+            first_word = builder.sdiv(start, integer(self.together))
+            by_words = sweep.at("weight_by_words", builder.mul(first_word, integer(features)))
+            words = builder.sdiv(count, integer(self.together))
             bias = sweep.at("bias", start)
             with loop(builder, 0, sweep.number("panels")) as p:
                 own = builder.add(builder.mul(sweep.thread, sweep.number("panels")), p)
-                x = sweep.at("x", builder.mul(p, integer(features * width)))
+                x = sweep.at("x", builder.mul(p, integer(self.depth * width)))
                 shift = sweep.at("shift", builder.mul(p, integer(width)))
                 sums = sweep.at("sums", builder.mul(own, integer(width)))
                 d_x = sweep.at("d_x", builder.mul(own, integer(features * width)))
-                e = sweep.exponentials(start, p)
+                e, e_by_words = (
+                    sweep.exponentials("e", start, p),
+                    sweep.exponentials("e_by_words", start, p),
+                )
 
                 def tile(code: ir.Function, k: ir.Value) -> None:
-                    w = offset(builder, weight, builder.mul(k, integer(features)))
-                    to = offset(builder, e, builder.mul(k, integer(width)))
+                    w = offset(builder, weight, builder.mul(k, integer(self.depth)))
+                    place = builder.mul(k, integer(self.places))
+                    to = [offset(builder, at, place) for at in (e, e_by_words)]
                     b = offset(builder, bias, k)
-                    builder.call(code, [w, b, x, shift, to, sums])
+                    builder.call(code, [w, b, x, shift, *to, sums])
 
                 sweep.over_words(count, lambda k: tile(big, k), lambda k: tile(small, k))
                 for code, first, tiles in feature_tiles:
                     with loop(builder, 0, tiles) as t:
                         f = builder.add(builder.mul(t, integer(self.rows)), integer(first))
                         to = offset(builder, d_x, builder.mul(f, integer(width)))
-                        builder.call(code, [offset(builder, weight, f), e, count, to])
+                        builder.call(code, [offset(builder, by_words, f), e_by_words, words, to])
         builder.ret_void()
 
     def gradients(self, function: ir.Function) -> None:
         columns = range(0, self.features + 1, self.width)
         big = [self.word_tile(self.rows, c) for c in columns]
-        small = [self.word_tile(1, c) for c in columns]
+        small = [self.word_tile(self.together, c) for c in columns]
         sweep = _Sweep(function, self)
         builder, width = sweep.builder, self.width
         panels = sweep.number("panels")
-        group_size = builder.mul(panels, integer(width * width))
+        group_size = builder.mul(panels, integer(self.places * width))
         with loop(builder, sweep.first, sweep.stop, self.block) as start:
             count = sweep.least(integer(self.block), builder.sub(sweep.stop, start))
-            e = sweep.exponentials(start, integer(0))
+            e = sweep.exponentials("e", start, integer(0))
 
             def tile(codes: list[ir.Function], k: ir.Value) -> None:
                 word = builder.add(start, k)
-                e_tile = offset(builder, e, builder.mul(k, integer(width)))
+                e_tile = offset(builder, e, builder.mul(k, integer(self.places)))
                 d_weight = sweep.at("d_weight", builder.mul(word, integer(self.features)))
                 d_bias = sweep.at("d_bias", word)
                 for n, code in enumerate(codes):
@@ -348,18 +393,19 @@ class _Sweep:
     def least(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
 
-    def exponentials(self, start: ir.Value, panel: ir.Value) -> ir.Value:
+    def exponentials(self, name: str, start: ir.Value, panel: ir.Value) -> ir.Value:
         """The address of e for the block of words that begins at `start` and a panel of rows."""
-        builder, width = self.builder, integer(self.emitter.width)
+        builder = self.builder
         before = builder.mul(start, self.number("panels"))
         words = builder.add(before, builder.mul(panel, integer(self.emitter.block)))
-        return self.at("e", builder.mul(words, width))
+        return self.at(name, builder.mul(words, integer(self.emitter.places)))
 
-    def over_words(self, count, many, one) -> None:  # type: ignore[no-untyped-def]
-        """`many(k)` for each whole tile of words k of a block, `one(k)` for each word left."""
+    def over_words(self, count, many, few) -> None:  # type: ignore[no-untyped-def]
+        """`many(k)` for each whole tile of words k of a block, `few(k)` for each word (or couple)
+        that is left."""
         builder, rows = self.builder, integer(self.emitter.rows)
         whole = builder.mul(builder.sdiv(count, rows), rows)
         with loop(builder, 0, whole, self.emitter.rows) as k:
             many(k)
-        with loop(builder, whole, count) as k:
-            one(k)
+        with loop(builder, whole, count, self.emitter.together) as k:
+            few(k)
