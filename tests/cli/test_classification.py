@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from commands import recurra, refused
 import recurra as package
 from recurra.data.examples import Examples
 from recurra.errors import ArgumentError, DataError, ShapeError
+from recurra.tasks.classify.encoding import encode_inputs
+from recurra.tasks.classify.prediction import log_probabilities
 
 SMALL = [
     *("--set", "hidden_size=12", "--set", "embedding_size=8", "--set", "batch_size=16"),
@@ -192,7 +195,9 @@ def test_several_labels_at_once(tmp_path):
     data = tmp_path / "tones.jsonl"
     data.write_text("\n".join(rows))
     options = ("--data", data, "--out", tmp_path / "run", "--max-epochs", 15, *SMALL)
-    found = answered("train", "classify", *options, "--set", "multi_label=true")
+    several = ("--set", "multi_label=true", "--set", "mix_ngrams=true")
+    found = answered("train", "classify", *options, *several)
+    assert found["network_alone"]["test"]["micro_f1"] > 0.95
     assert found["test"]["micro_f1"] > 0.95
     assert found["baselines"]["bag_of_word_ngrams_2"]["test"]["micro_f1"] > 0.8
     records = answered("predict", tmp_path / "run", "loud and hot", "so")
@@ -273,3 +278,34 @@ def test_words_are_read_by_their_characters_from_training_to_streams(moods, tmp_
     assert not torch.equal(model.encode(["lovelyish"]), model.encode(["awfulish"]))
     refusal = refused("train", "classify", *options, *spelled, "--set", "tokenizer=char")
     assert "affix_size are of words, but tokenizer=char" in refusal
+
+
+def test_a_network_answers_together_with_ngrams_from_training_to_streams(moods, waves, tmp_path):
+    options = ("--data", moods, *COLUMNS, *SMALL, "--max-epochs", 3, "--no-bidirectional")
+    mixing, folder = ("--set", "mix_ngrams=true"), tmp_path / "run"
+    found = answered("train", "classify", *options, *mixing, "--out", folder)
+    assert found["description"].endswith(", mixed with n-grams")
+    rivals = found["network_alone"], found["baselines"]["bag_of_word_ngrams_2"]
+    best = min(rival["valid"]["log_loss"] for rival in rivals)
+    assert found["valid"]["log_loss"] <= best + 1e-6
+    assert answered("evaluate", folder)["log_loss"] == pytest.approx(found["test"]["log_loss"])
+
+    model = package.load(folder)
+    assert model.parameters() == found["parameters"]
+    assert round(model.mixture.weight, 4) == found["network_weight"]
+    model.mixture = replace(model.mixture, weight=0.4)  # either alone may be the best on so little
+    text = "the awful day was awful"
+    inputs = encode_inputs([text], model.tokenizer)
+    own = log_probabilities(model.network, inputs).exp()
+    theirs = model.mixture.ngrams.log_probabilities([text.split()]).exp()
+    expected = 0.4 * own + 0.6 * theirs
+    found = model.predict([text])[0].probabilities
+    assert [found[label] for label in model.classes] == pytest.approx(expected[0].tolist())
+    for k, answer in enumerate(model.stream(text), start=1):
+        prefix = model.predict([" ".join(text.split()[:k])])[0]
+        assert answer.probabilities == pytest.approx(prefix.probabilities, abs=1e-6)
+
+    (folder / "ngrams.safetensors").unlink()
+    assert "ngrams.safetensors is missing" in refused("predict", folder, text)
+    series = ("--data", waves[0] / "train.ts", "--test", waves[0] / "test.ts")
+    assert "mix_ngrams is of texts" in refused("train", "classify", *series, *mixing)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from recurra.errors import ArgumentError, ShapeError
 from recurra.models.language_model import RecurrentLanguageModel
+from recurra.tasks.interpolation import best_weight, interpolated
 from recurra.tasks.lm.dynamic_evaluation import choose_learning_rate, dynamic_nats_per_token
 from recurra.tasks.lm.evaluation import EncodedText, evaluate, text_log_probabilities
-from recurra.tasks.lm.interpolation import best_weight, interpolated
 
 WORDS, EOS = 11, 1
 
@@ -71,8 +71,8 @@ def test_a_model_that_is_always_better_gets_all_the_weight():
     assert best_weight(impossible, one) == 0
 
 
-def test_mixtures_of_different_texts_are_refused():
-    with pytest.raises(ShapeError, match="same tokens"):
+def test_mixtures_of_different_shapes_are_refused():
+    with pytest.raises(ShapeError, match="same shape"):
         interpolated(torch.zeros(3), torch.zeros(4), 0.5)
     with pytest.raises(ArgumentError, match="weight=2"):
         interpolated(torch.zeros(3), torch.zeros(3), 2)

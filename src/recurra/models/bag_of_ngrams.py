@@ -7,8 +7,9 @@ over the number of texts, which is convex, by L-BFGS over the whole data. After 
 Wang & Manning 2012, who found such models hard to beat. a is scaled to unit length.
 """
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 import torch
@@ -55,9 +56,11 @@ class LogisticRegression(nn.Module):
     @torch.no_grad()
     def log_probabilities(self, rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """log p of each class, (rows, classes), in nats."""
-        scores: Tensor = self(rows)
-        log_p: Tensor = functional.logsigmoid(scores) if self.multi_label else scores.log_softmax(1)
-        return log_p
+        return self.log_p(self(rows))
+
+    def log_p(self, scores: Tensor) -> Tensor:
+        """log p of each class from its scores, (…, classes)."""
+        return functional.logsigmoid(scores) if self.multi_label else scores.log_softmax(-1)
 
     def fit(
         self,
@@ -161,9 +164,20 @@ class BagOfNgrams:
         self.orders = orders
         counts = Counter(chain.from_iterable(set(self._ngrams(text)) for text in texts))
         kept = sorted((-n, ngram) for ngram, n in counts.items() if n >= minimum_count)
-        self.features = [ngram for _, ngram in kept[:MAX_FEATURES]]
+        self._set_features([ngram for _, ngram in kept[:MAX_FEATURES]])
         if not self.features:
             raise DataError(f"no n-gram is in {minimum_count} training texts or more")
+
+    @classmethod
+    def of(cls, features: Sequence[str], orders: tuple[int, int]) -> "BagOfNgrams":
+        """The bag that has these n-grams, in this order."""
+        bag = cls.__new__(cls)
+        bag.orders = orders
+        bag._set_features(features)
+        return bag
+
+    def _set_features(self, features: Sequence[str]) -> None:
+        self.features = list(features)
         self._index = {ngram: k for k, ngram in enumerate(self.features)}
 
     def _ngrams(self, tokens: Sequence[str]) -> Iterator[str]:
@@ -172,6 +186,18 @@ class BagOfNgrams:
             items = tokens if order == 1 else padded
             for start in range(len(items) - order + 1):
                 yield " ".join(items[start : start + order])
+
+    def ending_in(self, token: str, before: Sequence[str]) -> list[int]:
+        """The known n-grams that end in a token, END among them, after the tokens `before`."""
+        padded = [START, *before, token]
+        found = []
+        for order in range(self.orders[0], self.orders[1] + 1):
+            if (order == 1 and token == END) or order > len(padded):
+                continue
+            feature = self._index.get(" ".join(padded[-order:]))
+            if feature is not None:
+                found.append(feature)
+        return found
 
     def rows(self, texts: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor, Tensor]:
         """`(indices, values, starts)` of the texts; unknown n-grams are left out."""
@@ -190,3 +216,52 @@ class BagOfNgrams:
             torch.cat(values),
             torch.tensor(starts, dtype=torch.long),
         )
+
+
+class NgramClassifier:
+    """A bag of n-grams with its logistic regression: from tokens to the classes' probabilities.
+
+    Args:
+        bag: of the n-grams that it knows.
+        regression: over them.
+
+    Example:
+        >>> bag = BagOfNgrams([["a", "b"], ["b"]])
+        >>> model = NgramClassifier(bag, LogisticRegression(len(bag.features), 2))
+        >>> model.regression.fit(bag.rows([["a"], ["b"]]), torch.tensor([1, 0]), penalty=0.1)
+        >>> model.log_probabilities([["a"], ["b"], []]).argmax(1).tolist()
+        [1, 0, 0]
+        >>> last = list(model.stream(["a", "b"]))[-1]
+        >>> last.allclose(model.log_probabilities([["a", "b"]])[0])
+        True
+    """
+
+    def __init__(self, bag: BagOfNgrams, regression: LogisticRegression) -> None:
+        self.bag, self.regression = bag, regression
+
+    def log_probabilities(self, texts: Sequence[Sequence[str]]) -> Tensor:
+        """log p of each class for the tokens of texts, (texts, classes), in nats."""
+        return self.regression.log_probabilities(self.bag.rows(texts))
+
+    @torch.no_grad()
+    def stream(self, tokens: Iterable[str]) -> Iterator[Tensor]:
+        """The answer after each token as if the text ended there, (classes,) each.
+
+        What is kept is the count of each known n-gram so far, and its weighted sum.
+        """
+        weight, bias = self.regression.weight, self.regression.bias
+        counts: Counter[int] = Counter()
+        total, square = torch.zeros_like(bias, dtype=torch.float64), 0.0
+        before: list[str] = []
+        for token in tokens:
+            for feature in self.bag.ending_in(token, before):
+                old = 1 + math.log(counts[feature]) if counts[feature] else 0.0
+                counts[feature] += 1
+                new = 1 + math.log(counts[feature])
+                total += (new - old) * weight[feature]
+                square += new**2 - old**2
+            before = [*before, token][-self.bag.orders[1] :]
+            ends = self.bag.ending_in(END, before)
+            summed = total + weight[ends].sum(0)
+            length = math.sqrt(square + len(ends))
+            yield self.regression.log_p((summed / length if length else summed).float() + bias)

@@ -1,6 +1,10 @@
-"""What a classifier must beat: the most frequent class, and logistic regression without order."""
+"""What a classifier must beat: the most frequent class, and logistic regression without order.
+
+The regression over n-grams may also answer beside the network; see `mixture.py`.
+"""
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,9 +13,9 @@ from torch import Tensor
 from recurra.data.ragged import Ragged
 from recurra.jobs.classify.config import ClassifierConfig
 from recurra.jobs.classify.material import Material
-from recurra.models.bag_of_ngrams import BagOfNgrams, LogisticRegression
-from recurra.tasks.classify.encoding import scale_of
-from recurra.tasks.classify.metrics import measure, measure_multi_label
+from recurra.models.bag_of_ngrams import BagOfNgrams, LogisticRegression, NgramClassifier
+from recurra.tasks.classify.encoding import scale_of, tokens_of
+from recurra.tasks.classify.metrics import figures
 from recurra.training.progress import Reporter
 
 ORDERS = {"char": (1, 4), "word": (1, 2), "bpe": (1, 2)}
@@ -19,31 +23,61 @@ MANY_TEXTS = 1000  # of as many, n-grams that occur in one text alone are left o
 Rows = tuple[Tensor, Tensor, Tensor]
 
 
+@dataclass(frozen=True)
+class FittedNgrams:
+    """The logistic regression over n-grams of a run.
+
+    Attributes:
+        name: as a baseline.
+        classifier: fitted to train.
+        figures: on valid and test.
+    """
+
+    name: str
+    classifier: NgramClassifier
+    figures: dict[str, Any]
+
+
+def fit_ngrams(config: ClassifierConfig, material: Material, reporter: Reporter) -> FittedNgrams:
+    """Fit and measure the regression over the n-grams of texts."""
+    tokenizer = material.tokenizer
+    assert tokenizer is not None
+    with reporter.stage("bag of n-grams with logistic regression"):
+        started_s = time.monotonic()
+        orders = ORDERS[tokenizer.kind]
+        texts = {
+            name: tokens_of(encoded.inputs, tokenizer.vocabulary)
+            for name, encoded in material.encoded.items()
+        }
+        rare = 2 if len(texts["train"]) >= MANY_TEXTS else 1
+        bag = BagOfNgrams(texts["train"], orders=orders, minimum_count=rare)
+        rows = {split: bag.rows(tokens) for split, tokens in texts.items()}
+        regression, found = _logistic(config, material, rows, started_s)
+    name = f"bag_of_{tokenizer.kind}_ngrams_{orders[1]}"
+    return FittedNgrams(name, NgramClassifier(bag, regression), found)
+
+
 def measure_baselines(
-    config: ClassifierConfig, material: Material, reporter: Reporter
+    config: ClassifierConfig,
+    material: Material,
+    reporter: Reporter,
+    ngrams: FittedNgrams | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Figures of the baselines, by name."""
+    """Figures of the baselines, by name; `ngrams` if they are fitted already."""
     if not config.baseline.baselines:
         return {}
     found = {"most_frequent_class": _most_frequent(material)}
     if material.tokenizer is None:
         with reporter.stage("logistic regression on the channels' statistics"):
             rows = {name: _statistics(material, name) for name in material.encoded}
-            found["channel_statistics"] = _logistic(config, material, rows, time.monotonic())
+            _, found["channel_statistics"] = _logistic(config, material, rows, time.monotonic())
         return found
-    with reporter.stage("bag of n-grams with logistic regression"):
-        started_s = time.monotonic()
-        name, rows = _ngrams(material)
-        found[name] = _logistic(config, material, rows, started_s)
-    return found
+    ngrams = ngrams or fit_ngrams(config, material, reporter)
+    return {**found, ngrams.name: ngrams.figures}
 
 
 def _measured(material: Material, answers: dict[str, Tensor]) -> dict[str, Any]:
-    figures = {}
-    for name, log_p in answers.items():
-        targets = material.encoded[name].targets
-        figures[name] = (measure if targets.dim() == 1 else measure_multi_label)(log_p, targets)
-    return figures
+    return {name: figures(log_p, material.encoded[name].targets) for name, log_p in answers.items()}
 
 
 def _most_frequent(material: Material) -> dict[str, Any]:
@@ -65,34 +99,23 @@ def _most_frequent(material: Material) -> dict[str, Any]:
 
 def _logistic(
     config: ClassifierConfig, material: Material, rows: dict[str, Rows], started_s: float
-) -> dict[str, Any]:
-    """Logistic regression with the penalty that is best on valid by log loss."""
+) -> tuple[LogisticRegression, dict[str, Any]]:
+    """Logistic regression with the penalty that is best on valid by log loss, and its figures."""
     features = int(rows["train"][0].max()) + 1
     targets = material.encoded["train"].targets
     model = LogisticRegression(features, len(material.classes), multi_label=targets.dim() == 2)
     best: dict[str, Any] = {}
+    best_weights: dict[str, Tensor] = {}
     for penalty in sorted(config.baseline.penalties, reverse=True):  # each starts from the last
         model.fit(rows["train"], targets, penalty=penalty)
         answers = {name: model.log_probabilities(rows[name]) for name in ("valid", "test")}
-        figures = _measured(material, answers)
-        if not best or figures["valid"]["log_loss"] < best["valid"]["log_loss"]:
-            best = {**figures, "penalty": penalty}
+        measured = _measured(material, answers)
+        if not best or measured["valid"]["log_loss"] < best["valid"]["log_loss"]:
+            best = {**measured, "penalty": penalty}
+            best_weights = {key: value.clone() for key, value in model.state_dict().items()}
+    model.load_state_dict(best_weights)
     best["parameters"] = sum(parameter.numel() for parameter in model.parameters())
-    return {**best, "seconds": round(time.monotonic() - started_s, 3)}
-
-
-def _ngrams(material: Material) -> tuple[str, dict[str, Rows]]:
-    tokenizer = material.tokenizer
-    assert tokenizer is not None
-    orders = ORDERS[tokenizer.kind]
-    tokens = {
-        name: [tokenizer.tokens(text) for text in getattr(material.splits, name).inputs]
-        for name in material.encoded
-    }
-    rare = 2 if len(tokens["train"]) >= MANY_TEXTS else 1
-    bag = BagOfNgrams(tokens["train"], orders=orders, minimum_count=rare)
-    name = f"bag_of_{tokenizer.kind}_ngrams_{orders[1]}"
-    return name, {split: bag.rows(texts) for split, texts in tokens.items()}
+    return model, {**best, "seconds": round(time.monotonic() - started_s, 3)}
 
 
 def _statistics(material: Material, split: str) -> Rows:

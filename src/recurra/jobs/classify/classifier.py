@@ -16,11 +16,14 @@ from recurra.errors import ArgumentError, RunFolderError, ShapeError
 from recurra.jobs import run_folder
 from recurra.jobs.classify.config import ClassifierConfig
 from recurra.jobs.classify.material import check_same_kind, fingerprint, read_files, read_splits
+from recurra.jobs.classify.mixture import Mixture
+from recurra.jobs.classify.mixture import load as load_mixture
 from recurra.jobs.configurations import from_run, to_yaml
 from recurra.jobs.training import Paths, as_list, data_of_run, train_in_python
 from recurra.models.classifier import RecurrentClassifier
-from recurra.tasks.classify.encoding import EncodedInputs, encode, encode_inputs
-from recurra.tasks.classify.prediction import evaluate, log_probabilities, vectors
+from recurra.tasks.classify.encoding import EncodedInputs, encode, encode_inputs, tokens_of
+from recurra.tasks.classify.metrics import figures
+from recurra.tasks.classify.prediction import log_probabilities, vectors
 from recurra.tasks.mode import evaluation_mode
 from recurra.training.files import read_about, write_atomically, write_tensors
 from recurra.training.progress import Reporter
@@ -58,6 +61,7 @@ class Classifier:
         config: what it was made from, resolved.
         metrics: the content of `metrics.json`: valid, test, baselines, time, memory, machine.
         folder: its run folder, if it has one.
+        mixture: what the network's answers are mixed with, if they are.
 
     Example:
         >>> import recurra
@@ -86,6 +90,7 @@ class Classifier:
     log: list[dict[str, float]] = field(default_factory=list)
     folder: Path | None = None
     splits: ExampleSplits | None = None
+    mixture: Mixture | None = None
 
     @classmethod
     def train(
@@ -155,7 +160,7 @@ class Classifier:
             self.alphabet,
             multi_label=self._is_multi_label,
         )
-        found: dict[str, Any] = evaluate(self.network, encoded)
+        found: dict[str, Any] = figures(self._log_p(encoded.inputs), encoded.targets)
         if encoded.unknown_labels:
             found["unknown_label_examples"] = sum(encoded.unknown_labels.values())
             found["unknown_labels"] = encoded.unknown_labels
@@ -165,8 +170,7 @@ class Classifier:
         """The classes of texts or series, with probabilities; in batches."""
         if not len(inputs):
             return []
-        log_p = log_probabilities(self.network, self._encoded(inputs))
-        return [self._prediction(row) for row in log_p]
+        return [self._prediction(row) for row in self._log_p(self._encoded(inputs))]
 
     def encode(self, inputs: Sequence[Any]) -> Tensor:
         """The sentence vectors of texts or series, (inputs, vector_size), float32."""
@@ -177,7 +181,8 @@ class Classifier:
     def stream(self, steps: Any) -> Iterator[Prediction]:
         """The answer after each token of a text, or each step of a series, as they come.
 
-        What is read is kept in a `State` of fixed size. The last answer is that of `predict`.
+        What is read is kept in a `State` of fixed size; if answers are mixed with those of n-grams,
+        beside the counts of those that came up. The last answer is that of `predict`.
 
         Args:
             steps: a text; or an iterable of steps, each (channels,) numbers.
@@ -185,11 +190,24 @@ class Classifier:
         Raises:
             ArgumentError: the model is bidirectional: there is no answer before the end.
         """
+        others: Iterator[Tensor] = iter(())
+        if self.mixture is not None and self.tokenizer is not None:
+            inputs = encode_inputs([steps], self.tokenizer, self.alphabet)
+            others = self.mixture.ngrams.stream(tokens_of(inputs, self.tokenizer.vocabulary)[0])
         state = None
         for x_t, spelled in self._steps(steps):
             with evaluation_mode(self.network):
                 log_p, state = self.network.step(x_t, state, spelled)
+            if self.mixture is not None:
+                log_p = self.mixture.mixed_with(log_p, next(others).unsqueeze(0))
             yield self._prediction(log_p[0])
+
+    def _log_p(self, inputs: EncodedInputs) -> Tensor:
+        """log p of each class for each input, (inputs, classes), mixed if this model mixes."""
+        log_p = log_probabilities(self.network, inputs)
+        if self.mixture is None or self.tokenizer is None:
+            return log_p
+        return self.mixture.mixed(log_p, tokens_of(inputs, self.tokenizer.vocabulary))
 
     def _steps(self, steps: Any) -> Iterator[tuple[Tensor, Spellings | None]]:
         """What `RecurrentClassifier.step` reads at each step, and the word it is, if spelled."""
@@ -206,7 +224,8 @@ class Classifier:
 
     def parameters(self) -> int:
         """How many numbers were trained."""
-        return sum(parameter.numel() for parameter in self.network.parameters())
+        own = sum(parameter.numel() for parameter in self.network.parameters())
+        return own + (0 if self.mixture is None else self.mixture.parameters())
 
     def save(self, path: str | Path) -> None:
         """Write a run folder that `recurra.load` reads; `metrics.json` comes last.
@@ -229,6 +248,8 @@ class Classifier:
         write_tensors(folder / run_folder.WEIGHTS, unshared(self.network), about)
         if self.tokenizer is not None:
             write_atomically(folder / run_folder.TOKENIZER, self.tokenizer.save)
+        if self.mixture is not None:
+            self.mixture.write(folder)
         text = to_yaml(self.config)
         page = classifier_report(self.metrics, self.log, text)
         run_folder.write_run(folder, text, self.metrics, page, self.folder)
@@ -259,6 +280,7 @@ class Classifier:
             metrics,
             run_folder.read_rows(folder),
             folder,
+            mixture=load_mixture(folder) if config.baseline.mix_ngrams else None,
         )
 
     @property

@@ -130,10 +130,13 @@ class BaselineOptions(Options):
 
     Attributes:
         baselines: measure them.
+        mix_ngrams: of texts, answer with the mean of the network's probabilities and those of the
+            logistic regression over n-grams, in the shares that are best on valid.
         penalties: of the logistic regression's squared weights; the best on valid is taken.
     """
 
     baselines: bool = True
+    mix_ngrams: bool = False
     penalties: tuple[Annotated[float, Field(gt=0)], ...] = (0.3, 0.03)
 
 
@@ -187,4 +190,5 @@ class ClassifierConfig(RunConfig):
         network = self.network
         layers = "1 layer" if network.num_layers == 1 else f"{network.num_layers} layers"
         units = f"2 × {network.hidden_size}" if network.bidirectional else str(network.hidden_size)
-        return f"{network.cell.upper()}, {layers} of {units}, {network.pooling} pooling"
+        mixed = ", mixed with n-grams" if self.baseline.mix_ngrams else ""
+        return f"{network.cell.upper()}, {layers} of {units}, {network.pooling} pooling{mixed}"

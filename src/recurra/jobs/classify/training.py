@@ -11,19 +11,20 @@ import torch
 from recurra.data.examples import ExampleSplits
 from recurra.errors import ConfigError
 from recurra.jobs import run_folder
-from recurra.jobs.classify.baselines import measure_baselines
+from recurra.jobs.classify.baselines import fit_ngrams, measure_baselines
 from recurra.jobs.classify.classifier import Classifier
 from recurra.jobs.classify.config import ClassifierConfig
 from recurra.jobs.classify.material import SPLITS, Material, fingerprint, read_material
+from recurra.jobs.classify.mixture import Mixture, mix
 from recurra.jobs.machine import provenance
 from recurra.jobs.training import check_same_data, fit_network
+from recurra.models.bag_of_ngrams import NgramClassifier
 from recurra.models.classifier import RecurrentClassifier
-from recurra.tasks.classify.encoding import balanced_weights, scale_of
+from recurra.tasks.classify.encoding import balanced_weights, scale_of, tokens_of
 from recurra.tasks.classify.metrics import (
     confusion_matrix,
     f1_scores,
-    measure,
-    measure_multi_label,
+    figures,
     reliability,
 )
 from recurra.tasks.classify.prediction import log_probabilities
@@ -64,8 +65,15 @@ def train(
         with reporter.stage("reading and encoding the examples"):
             material = read_material(config.examples, splits, is_spelled=config.is_spelled)
     check_same_data(folder, fingerprint(material.splits))
+    ngrams = None
+    if config.baseline.mix_ngrams:
+        if material.tokenizer is None:
+            raise ConfigError("mix_ngrams is of texts; these are series: leave it out")
+        ngrams = fit_ngrams(config, material, reporter) if is_main_process() else None
     if baselines is None:
-        baselines = measure_baselines(config, material, reporter) if is_main_process() else {}
+        baselines = {}
+        if is_main_process():
+            baselines = measure_baselines(config, material, reporter, ngrams)
     network = build_network(config, material)
     batches = config.batches
     task = ClassifierTask(
@@ -80,13 +88,21 @@ def train(
     if outcome is None:
         return None
     with reporter.stage("measuring on valid and test"):
+        answers = {n: log_probabilities(network, material.encoded[n].inputs) for n in SPLITS[1:]}
+        mixture: Mixture | None = None
+        alone: dict[str, Any] = {}
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        if ngrams is not None:
+            mixture, alone, answers = _mixed(ngrams.classifier, material, answers)
+            parameters += mixture.parameters()
         metrics = {
             "task": "classify",
             "model": "recurrent",
             "description": config.description(),
-            **_measures(network, material),
+            **_measures(material, answers),
+            **alone,
             "baselines": dict(baselines),
-            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "parameters": parameters,
             "seconds": round(outcome.seconds, 3),
             "steps_per_s": round(outcome.units_per_s, 1),
             **provenance(config.seed),
@@ -104,6 +120,7 @@ def train(
         metrics,
         run_folder.read_rows(folder),
         splits=splits,
+        mixture=mixture,
     )
     if keep:
         with reporter.stage("writing the run folder and its report"):
@@ -149,17 +166,31 @@ def _class_weights(config: ClassifierConfig, material: Material) -> list[float]:
     return [asked.get(label, 1.0) for label in material.classes]
 
 
-def _measures(network: RecurrentClassifier, material: Material) -> dict[str, Any]:
+def _mixed(
+    ngrams: NgramClassifier, material: Material, answers: dict[str, torch.Tensor]
+) -> tuple[Mixture, dict[str, Any], dict[str, torch.Tensor]]:
+    """The network's answers on valid and test mixed with those of n-grams.
+
+    Returns:
+        The mixture; for `metrics.json` its weight and the figures of the network alone; the mixed
+        answers.
+    """
+    assert material.tokenizer is not None
+    vocabulary, valid = material.tokenizer.vocabulary, material.encoded["valid"]
+    texts = {name: tokens_of(material.encoded[name].inputs, vocabulary) for name in answers}
+    mixture = mix(ngrams, answers["valid"], texts["valid"], valid.targets)
+    alone = {name: figures(own, material.encoded[name].targets) for name, own in answers.items()}
+    mixed = {name: mixture.mixed(own, texts[name]) for name, own in answers.items()}
+    return mixture, {"network_weight": round(mixture.weight, 4), "network_alone": alone}, mixed
+
+
+def _measures(material: Material, answers: dict[str, torch.Tensor]) -> dict[str, Any]:
     """Metrics on valid and test; for test also what the report draws."""
-    found: dict[str, Any] = {}
-    for name in SPLITS[1:]:
-        examples = material.encoded[name]
-        log_p = log_probabilities(network, examples.inputs)
-        if network.multi_label:
-            found[name] = measure_multi_label(log_p, examples.targets)
-        else:
-            found[name] = measure(log_p, examples.targets)
-    if network.multi_label:
+    found: dict[str, Any] = {
+        name: figures(log_p, material.encoded[name].targets) for name, log_p in answers.items()
+    }
+    examples, log_p = material.encoded["test"], answers["test"]
+    if examples.targets.dim() == 2:
         return {**found, "classes": material.classes}
     known = examples.targets >= 0
     confusion = confusion_matrix(

@@ -17,9 +17,9 @@ from recurra.jobs.lm.config import LanguageModelConfig, NgramOptions
 from recurra.jobs.lm.corpus import Corpus, measure
 from recurra.jobs.lm.predictors import Predictor, Trained
 from recurra.models.ngram import NGramModel, arpa
+from recurra.tasks.interpolation import best_weight, interpolated
 from recurra.tasks.lm.evaluation import EncodedText, encode, metrics_of
 from recurra.tasks.lm.generation import next_tokens, stream
-from recurra.tasks.lm.interpolation import best_weight, interpolated
 from recurra.tasks.lm.scoring import score
 from recurra.training.files import write_atomically
 from recurra.training.progress import Reporter

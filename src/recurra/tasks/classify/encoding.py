@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -116,6 +116,14 @@ def encode(
         ids = ids if inputs.words is None else torch.from_numpy(inputs.words.ids)[ids]
         unknown_tokens = int((ids == tokenizer.unknown_id).sum())
     return EncodedExamples(inputs, targets, dict(unknown), unknown_tokens)
+
+
+def tokens_of(inputs: EncodedInputs, vocabulary: Sequence[str]) -> list[list[str]]:
+    """The tokens of texts as their ids say: what is not in the vocabulary is its unknown token."""
+    ids = inputs.steps.values
+    ids = ids if inputs.words is None else torch.from_numpy(inputs.words.ids)[ids]
+    tokens = iter([vocabulary[k] for k in ids.tolist()])
+    return [list(islice(tokens, length)) for length in inputs.lengths.tolist()]
 
 
 def encode_inputs(

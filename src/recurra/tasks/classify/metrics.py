@@ -164,5 +164,10 @@ def measure_multi_label(log_p: Tensor, targets: Tensor) -> dict[str, float]:
     }
 
 
+def figures(log_p: Tensor, targets: Tensor) -> dict[str, float]:
+    """Those of `measure`, or of `measure_multi_label` if targets are rows of 0 and 1."""
+    return (measure if targets.dim() == 1 else measure_multi_label)(log_p, targets)
+
+
 def _rounded(value: float) -> float:
     return float(f"{value:.9g}")

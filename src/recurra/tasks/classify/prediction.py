@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from recurra.data.length_batches import by_length
 from recurra.errors import DataError
 from recurra.tasks.classify.encoding import EncodedExamples, EncodedInputs
-from recurra.tasks.classify.metrics import measure, measure_multi_label
+from recurra.tasks.classify.metrics import figures
 from recurra.tasks.mode import evaluation_mode
 
 BATCH_ROWS = 256
@@ -28,10 +28,7 @@ def vectors(model: nn.Module, inputs: EncodedInputs) -> Tensor:
 
 def evaluate(model: nn.Module, examples: EncodedExamples) -> dict[str, float]:
     """The measures of `metrics.py` on encoded examples."""
-    log_p = log_probabilities(model, examples.inputs)
-    if examples.targets.dim() == 2:
-        return measure_multi_label(log_p, examples.targets)
-    return measure(log_p, examples.targets)
+    return figures(log_probabilities(model, examples.inputs), examples.targets)
 
 
 def _by_batches(model: nn.Module, inputs: EncodedInputs, function: Callable[..., Tensor]) -> Tensor:

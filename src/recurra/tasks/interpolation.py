@@ -1,7 +1,7 @@
-"""Two language models mixed: p(w) = λ p_1(w) + (1 - λ) p_2(w), λ chosen on a valid split.
+"""Two models mixed: p(w) = λ p_1(w) + (1 - λ) p_2(w), λ chosen on a valid split.
 
 Models that err differently, a recurrent one and an n-gram, say, are better together. The mixture
-needs no more than each model's log-probability of every token of the same text.
+needs no more than each model's log-probability of the same things: tokens of a text, classes.
 """
 
 import math
@@ -19,16 +19,16 @@ def interpolated(first: Tensor, second: Tensor, weight: float) -> Tensor:
     """Log-probabilities of the mixture.
 
     Args:
-        first: (tokens,), natural logarithms; -inf is probability 0.
-        second: the same tokens under the other model.
+        first: of any shape, natural logarithms; -inf is probability 0.
+        second: the same under the other model.
         weight: λ of the first, in 0..1.
 
     Returns:
-        (tokens,), float64.
+        Of the same shape, float64.
 
     Raises:
         ArgumentError: weight out of 0..1.
-        ShapeError: different numbers of tokens.
+        ShapeError: different shapes, or no number.
 
     Example:
         >>> one, other = torch.tensor([0.5, 0.2]).log(), torch.tensor([0.1, 0.6]).log()
@@ -46,20 +46,20 @@ def interpolated(first: Tensor, second: Tensor, weight: float) -> Tensor:
 
 
 def best_weight(first: Tensor, second: Tensor) -> float:
-    """The λ under which the text is most probable, by expectation maximisation.
+    """The λ under which what came is most probable, by expectation maximisation.
 
-        λ' = mean over tokens of λ p_1 / (λ p_1 + (1 - λ) p_2)
+        λ' = mean of λ p_1 / (λ p_1 + (1 - λ) p_2)
 
     The likelihood is concave in λ, so there is one maximum, and each step goes up towards it
-    (Jelinek & Mercer 1980). Tokens that both models find impossible say nothing about λ and are
+    (Jelinek & Mercer 1980). What both models find impossible says nothing about λ and is
     left out.
 
     Args:
-        first: (tokens,) log-probabilities of a valid split.
-        second: of the same tokens under the other model.
+        first: log-probabilities of what came in a valid split: its tokens, its true classes.
+        second: the same under the other model.
 
     Raises:
-        ShapeError: no token, or different numbers of tokens.
+        ShapeError: different shapes, or no number.
 
     Example:
         >>> one = torch.tensor([0.9, 0.9, 0.1]).log()
@@ -83,8 +83,8 @@ def best_weight(first: Tensor, second: Tensor) -> float:
 
 
 def _check(first: Tensor, second: Tensor) -> None:
-    if first.shape != second.shape or first.dim() != 1 or not len(first):
+    if first.shape != second.shape or not first.numel():
         raise ShapeError(
             f"log-probabilities have shapes {tuple(first.shape)} and {tuple(second.shape)}; "
-            "expected two of (tokens,), for the same tokens, at least one"
+            "expected two of the same shape, of at least one number"
         )
