@@ -65,11 +65,12 @@ def time_layers(
     *,
     seconds: float = 1.0,
 ) -> list[Timing]:
-    """Training steps and inference in float32.
+    """Training steps and inference in float32, and training steps under autocast to bfloat16.
 
     The peer of a cell that torch.nn has is its layer, padded; with lengths uniform in
-    time/5..time torch's packed sequences, and our own padded time; at two shapes autograd through
-    a Python loop. The peer of any other cell is our LSTM, its time scaled to as many gates.
+    time/5..time torch's packed sequences, and our own padded time; in bfloat16 torch's layer under
+    the same autocast, and our own time in float32; at two shapes autograd through a Python loop.
+    The peer of any other cell is our LSTM, its time scaled to as many gates.
 
     Args:
         cells: names of cells, or of `LSTM_OPTIONS`.
@@ -143,8 +144,15 @@ def _beside_torch(cell: str, shape: Shape, seconds: float, roof: float) -> list[
 
     name = f"nn.{type(peer).__name__}"
     training = _medians(padded, lambda: _train(peer, x, upstream), seconds)
+
+    def in_bfloat16(layer: nn.Module) -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            _train(layer, x, upstream)
+
     with torch.no_grad():
         inference = _medians(lambda: ours(x), lambda: peer(x), seconds)
+    both_in_bfloat16 = _medians(lambda: in_bfloat16(ours), lambda: in_bfloat16(peer), seconds)
+    beside_float32 = _medians(lambda: in_bfloat16(ours), padded, seconds)
     return [
         _timing(ours, cell, shape, what, pair, peer_name, roof)
         for what, pair, peer_name in (
@@ -152,6 +160,8 @@ def _beside_torch(cell: str, shape: Shape, seconds: float, roof: float) -> list[
             ("inference", inference, name),
             ("training, ragged", _medians(ragged, packed, seconds), f"{name}, packed"),
             ("training, ragged", _medians(ragged, padded, seconds), "ours, padded"),
+            ("training, bfloat16", both_in_bfloat16, f"{name}, bfloat16"),
+            ("training, bfloat16", beside_float32, "ours, float32"),
         )
     ]
 
@@ -215,7 +225,8 @@ def _pair(cell: str, inputs: int, hidden: int) -> tuple[Recurrent, nn.Module]:
 
 
 def _train(layer: nn.Module, x: Tensor, upstream: Tensor) -> None:
-    layer(x.requires_grad_())[0].backward(upstream)
+    y = layer(x.requires_grad_())[0]
+    y.backward(upstream.to(y.dtype))
 
 
 def _medians(
