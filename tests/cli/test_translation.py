@@ -214,6 +214,11 @@ def test_bad_input_is_named(run, files, tmp_path) -> None:
     assert "n_best=9 is more than beam_size=5" in refused("train", "translate", *given, *nbest)
     assert "did you mean 'beam_size'" in refused("predict", run, "a", "--set", "beam_siz=3")
     assert "--set cell is of training" in refused("predict", run, "a", "--set", "cell=gru")
+    latin = "der Hund\nZürich\n".encode("latin1")
+    for form in ((), ("--json",)):
+        result = recurra("predict", run, *form, "-", stdin=latin)
+        assert result.exit_code == 2
+        assert "stdin, line 2: byte 0xfc at column 2 is not UTF-8" in result.stderr
     assert "--count is not for a translator" in refused("predict", run, "a", "--count", 3)
     assert "--writes 'xml' is unknown" in refused("predict", run, "a", "--writes", "xml")
     assert "`recurra generate` is not for it" in refused("generate", run)

@@ -1,6 +1,5 @@
 """Lines that a user passes as arguments, in a file, or on stdin."""
 
-import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +16,7 @@ def read_input(texts: list[str], file: Path | None) -> list[str]:
     from recurra.data.text import read_lines
 
     if is_stdin(texts, file):
-        lines = sys.stdin.read().split("\n")
-        lines = lines[:-1] if lines[-1] == "" else lines
+        lines = list(stdin_lines())
     elif file is not None:
         lines = [*texts, *read_lines(file)]
     else:
@@ -34,21 +32,11 @@ def is_stdin(texts: list[str], file: Path | None) -> bool:
 
 
 def stdin_lines() -> Iterator[str]:
-    """The lines of stdin, each as soon as it comes; they end at line feeds alone.
+    """The lines of stdin, each as soon as it comes, whatever the locale says of their encoding.
 
     Raises:
         DataError: a line that is not UTF-8; names it.
     """
-    stream = sys.stdin
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(newline="\n")
-    number = 0
-    try:
-        for line in stream:
-            number += 1
-            yield line.removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"stdin, after line {number}: not UTF-8 ({error.reason}); convert it first, for "
-            "example with iconv -f LATIN1 -t UTF-8"
-        ) from error
+    from recurra.data.text import decode_lines
+
+    return decode_lines(sys.stdin.buffer, "stdin")

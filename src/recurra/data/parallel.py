@@ -178,7 +178,7 @@ def _from_json(line: str, where: str, source: str, target: str) -> tuple[str, st
     for name, value in zip((source, target), found, strict=True):
         if not isinstance(value, str):
             raise DataError(
-                f"{where}: expected a text at {name!r}, got {type(value).__name__}; choose other "
+                f"{where}: expected a text at {name!r}, got {json.dumps(value)[:40]}; choose other "
                 "keys with --set source=NAME --set target=NAME"
             )
     return found  # type: ignore[return-value]

@@ -3,7 +3,7 @@
 import glob
 import gzip
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from recurra.errors import DataError
@@ -47,36 +47,50 @@ def _is_hidden(path: Path, folder: Path) -> bool:
 
 
 def iterate_lines(path: Path) -> Iterator[str]:
-    """Lines of one UTF-8 text file, plain or `.gz`, without their line feeds.
+    """Lines of one UTF-8 text file, plain or `.gz`; see `decode_lines`.
+
+    Raises:
+        DataError: unreadable, empty, not UTF-8, or binary; names file, line and byte.
+    """
+    is_empty = True
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            for line in decode_lines(file, str(path)):
+                is_empty = False
+                yield line
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    if is_empty:
+        raise DataError(f"{path}: the file is empty; expected text")
+
+
+def decode_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
+    """UTF-8 text, line by line as it comes, without line feeds.
 
     Lines end at "\\n" alone (and a "\\r" before it is dropped): Python's `splitlines` would also
     break at U+0085 and others, which corpora contain inside sentences.
 
     Raises:
-        DataError: unreadable, empty, not UTF-8, or binary; names file, line and byte.
+        DataError: not UTF-8, or binary; gives the name, the line and the byte.
+
+    Example:
+        >>> list(decode_lines([b"ein Satz\\n", b"zwei\\r\\n"], "stdin"))
+        ['ein Satz', 'zwei']
     """
-    line, number = b"", 0
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                yield _decoded(line, path, number)
-    except UnicodeDecodeError as error:
-        byte = line[error.start]
-        raise DataError(
-            f"{path}, line {number}: byte 0x{byte:02x} at column {error.start + 1} is not UTF-8; "
-            "convert the file, for example with iconv -f LATIN1 -t UTF-8"
-        ) from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    if number == 0:
-        raise DataError(f"{path}: the file is empty; expected text")
-
-
-def _decoded(line: bytes, path: Path, number: int) -> str:
-    if b"\0" in line:
-        raise DataError(f"{path}, line {number}: a NUL byte; this is a binary file, expected text")
-    text = line.decode("utf-8").removesuffix("\n").removesuffix("\r")
-    return text.removeprefix("\ufeff") if number == 1 else text
+    for number, line in enumerate(lines, start=1):
+        if b"\0" in line:
+            raise DataError(
+                f"{name}, line {number}: a NUL byte; this is a binary file, expected text"
+            )
+        try:
+            text = line.decode("utf-8").removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError as error:
+            byte = line[error.start]
+            raise DataError(
+                f"{name}, line {number}: byte 0x{byte:02x} at column {error.start + 1} is not "
+                "UTF-8; convert it, for example with iconv -f LATIN1 -t UTF-8"
+            ) from error
+        yield text.removeprefix("\ufeff") if number == 1 else text
 
 
 def read_lines(path: Path) -> list[str]:

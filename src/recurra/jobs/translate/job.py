@@ -157,7 +157,7 @@ def contest(config: TranslatorConfig, reporter: Reporter) -> Contest:
 
 
 def table(models: Mapping[str, Mapping[str, Any]], first: str = "model") -> Table:
-    """Models side by side."""
+    """Models side by side; what was not trained has neither speed nor time."""
     rows = [
         (
             name,
@@ -165,8 +165,8 @@ def table(models: Mapping[str, Mapping[str, Any]], first: str = "model") -> Tabl
             f"{figures['test']['bleu']:.2f}",
             f"{figures['test']['chrf']:.2f}",
             f"{100 * figures['test']['exact_match']:.2f} %",
-            f"{figures['tokens_per_s']:,.0f}",
-            f"{figures['seconds']:.1f} s",
+            f"{figures['tokens_per_s']:,.0f}" if figures["seconds"] else "",
+            f"{figures['seconds']:.1f} s" if figures["seconds"] else "",
         )
         for name, figures in models.items()
     ]
