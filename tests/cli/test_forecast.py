@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -182,9 +183,12 @@ def test_a_future_covariate_that_ends_too_early_is_refused(run, tmp_path):
 
 def test_rows_off_the_grid_and_other_options_are_refused(run, tmp_path):
     bad = shops(10, first=DAYS).with_columns(day=pl.col("day") + "T05:00")
-    assert "is not on the grid of the model" in refused(
-        "predict", run, "--file", write(tmp_path, bad)
-    )
+    path = write(tmp_path, bad)
+    message = refused("predict", run, "--file", path)
+    assert f"{path}, row 2: time 2023-05-02 05:00:00 is not on the grid of the model" in message
+    piped = refused("predict", run, "-", stdin=path.read_text())
+    assert "the rows, row 2: time 2023-05-02 05:00:00" in piped
+    assert "nosuch.csv: does not exist" in refused("predict", run, "nosuch.csv")
     assert "--count is not for a forecaster" in refused("predict", run, "--count", 3)
     missing = write(tmp_path, shops(10, first=DAYS).drop("open"), "missing.csv")
     assert "there is no column 'open'" in refused("predict", run, "--file", missing)
@@ -279,7 +283,19 @@ def test_wrong_options_are_named(tmp_path, table, options, message):
         "train", "forecast", "--data", table, "--out", tmp_path / "run", *SMALL, *settings
     )
     assert message in printed
-    assert not (tmp_path / "run" / "metrics.json").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_baseline_without_its_library_stops_before_training_and_leaves_nothing(
+    tmp_path, table, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "statsforecast", None)
+    monkeypatch.setitem(sys.modules, "statsforecast.models", None)
+    options = ("--out", tmp_path / "run", *SMALL, "--set", "autoets=true")
+    assert "autoets=true needs statsforecast: pip install" in refused(
+        "train", "forecast", "--data", table, *options
+    )
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_empty_column_is_named(tmp_path):
@@ -297,11 +313,12 @@ def test_an_empty_column_is_named(tmp_path):
 def test_a_constant_series_has_no_mase_and_the_report_says_so(tmp_path):
     frame = shops().with_columns(sales=pl.lit(5.0))
     path, run = write(tmp_path, frame), tmp_path / "run"
-    options = ("--out", run, *SMALL, "--set", "target=sales", "--max-epochs", 1, "--json")
+    options = ("--out", run, *SMALL, "--set", "target=sales", "--max-epochs", 1)
     result = recurra("train", "forecast", "--data", path, *options)
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["test"]["mase"] is None
-    assert "MASE is not defined for 2 series" in (run / "report.html").read_text()
+    assert json.loads((run / "metrics.json").read_text())["test"]["mase"] is None
+    for said in (" ".join(result.stdout.split()), (run / "report.html").read_text()):
+        assert "MASE is not defined for 2 series" in said
 
 
 def test_test_rows_inside_training_are_leakage(tmp_path, table):

@@ -69,7 +69,10 @@ def predict(
         for line in stdin_lines():
             print("\n".join(job.predict(model, [line], given).text), flush=True)
         return
-    inputs = read_input(text or [], file) if job.NEEDS_INPUT or text or file else []
+    if job.READS_TABLES and text != ["-"]:  # without any, a stdin that is no terminal is not read
+        inputs = [*(text or []), *([] if file is None else [str(file)])]
+    else:
+        inputs = read_input(text or [], file)
     answer = job.predict(model, inputs, given)
     if as_json:
         print(json.dumps(answer.records, ensure_ascii=False))

@@ -95,7 +95,16 @@ def verdict(metrics: Mapping[str, Any]) -> str:
         )
         known = f"; the best possible is {best:.3f}" if best is not None else ""
         sentences.append(f"{title} {mine:.3f}: {against}{known}.")
-    return " ".join(sentences) or f"{metrics['test']['forecasts']:,} forecasts of test."
+    if not sentences:
+        sentences = [f"{metrics['test']['forecasts']:,} forecasts of test."]
+    return " ".join([*sentences, *_undefined(metrics)])
+
+
+def _undefined(metrics: Mapping[str, Any]) -> list[str]:
+    """What to say where MASE has no scale."""
+    count = metrics["test"].get("mase_undefined")
+    left_out = "constant in training; left out of it"
+    return [f"MASE is not defined for {count} series ({left_out})."] if count else []
 
 
 def headline_columns(metrics: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -172,19 +181,12 @@ def _model_table(metrics: Mapping[str, Any]) -> str:
 
 
 def _notes(metrics: Mapping[str, Any]) -> list[str]:
-    notes = []
-    if "source" in metrics["data"]:
-        notes.append(
-            "The weather is simulated, so the best possible forecast is known: it is the "
-            "generator's own, and no model can be better but by luck."
-        )
-    undefined = metrics["test"].get("mase_undefined")
-    if undefined:
-        notes.append(
-            f"MASE is not defined for {undefined} series, which are constant in training; they are "
-            "left out of it."
-        )
-    return [f'<p class="note">{escape(note)}</p>' for note in notes]
+    if "source" not in metrics["data"]:
+        return []
+    return [
+        '<p class="note">The weather is simulated, so the best possible forecast is known: it is '
+        "the generator's own, and no model can be better but by luck.</p>"
+    ]
 
 
 def _examples(metrics: Mapping[str, Any]) -> list[str]:

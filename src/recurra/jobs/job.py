@@ -119,13 +119,13 @@ class Job(Protocol):
     Attributes:
         Config: the configuration of a run.
         CELLS: what `compare` puts side by side.
-        NEEDS_INPUT: whether `predict` is for inputs only; a forecaster can go on from what it has.
+        READS_TABLES: whether `predict` reads tables by their paths, or none, and not lines.
         LINE_BY_LINE: whether `predict` answers each line of stdin as it comes.
     """
 
     Config: type[RunConfig]
     CELLS: tuple[str, ...]
-    NEEDS_INPUT: bool
+    READS_TABLES: bool
     LINE_BY_LINE: bool
 
     def recipe(self, given: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from recurra.training.progress import Reporter
 
 Config = ClassifierConfig
 CELLS = ("rnn", "gru", "lstm")
-NEEDS_INPUT = True
+READS_TABLES = False
 LINE_BY_LINE = False
 SHOWN = 3
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Config = ForecastConfig
 CELLS = ("rnn", "gru", "lstm")
-NEEDS_INPUT = False  # without new rows, the forecast goes on from the saved state
+READS_TABLES = True  # without one, the forecast goes on from the saved state
 LINE_BY_LINE = False
 MOST_SHOWN = 60  # rows of a forecast, for people
 
@@ -62,7 +62,7 @@ def summary(model: Forecaster) -> Summary:
 
 
 def predict(model: Forecaster, inputs: Sequence[str], options: Mapping[str, Any]) -> Answer:
-    """Forecasts after new rows: the lines of a CSV file, the path of a table, or nothing.
+    """Forecasts after new rows: paths of tables, the lines of a CSV file, or nothing.
 
     Raises:
         ArgumentError: an option of another task.
@@ -71,7 +71,7 @@ def predict(model: Forecaster, inputs: Sequence[str], options: Mapping[str, Any]
         raise ArgumentError(f"--{sorted(options)[0]} is not for a forecaster")
     if not inputs:
         found = model.predict()
-    elif len(inputs) == 1 and Path(inputs[0]).is_file():
+    elif len(inputs) == 1 or all(Path(path).is_file() for path in inputs):
         found = model.predict(read_tables(inputs))  # type: ignore[arg-type]
     else:
         content = "\n".join(inputs).encode()

@@ -14,7 +14,7 @@ from recurra.training.progress import Reporter
 
 Config = LanguageModelConfig
 CELLS = ("rnn", "irnn", "gru", "lstm")
-NEEDS_INPUT = True
+READS_TABLES = False
 LINE_BY_LINE = False
 
 

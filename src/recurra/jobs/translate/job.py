@@ -17,7 +17,7 @@ from recurra.training.progress import Reporter
 
 Config = TranslatorConfig
 CELLS = ("rnn", "gru", "lstm")
-NEEDS_INPUT = True
+READS_TABLES = False
 LINE_BY_LINE = True  # `predict` answers each line of stdin as it comes
 WRITES = ("text", "alignment", "jsonl")
 METRICS = {"bleu": "BLEU", "chrf": "chrF", "exact_match": "exact match"}
