@@ -250,7 +250,6 @@ def test_autoets_fits_training_rows_once_and_forecasts_from_what_an_origin_has_s
 
 
 def test_autoets_of_statsforecast_learns_a_season_and_looks_at_nothing_after_an_origin():
-    pytest.importorskip("statsforecast", reason="the extra [baselines] is not installed")
     from recurra.jobs.forecast.autoets import autoets_points
 
     random = np.random.default_rng(0)
