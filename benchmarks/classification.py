@@ -76,11 +76,13 @@ MEASURES = ("accuracy", "macro_f1", "log_loss", "calibration_error")
 
 
 def read_trec(folder: Path) -> ExampleSplits:
-    """Questions by the class before the colon."""
+    """Questions by the class before the colon, the finer class as leaf."""
     lines = (folder / "trec" / "TREC.train").read_bytes().decode("latin-1").split("\n")
     pairs = [line.partition(" ") for line in lines if line.strip()]
     labels = [(head.partition(":")[0],) for head, _, _ in pairs]
-    return split_examples(Examples([text.strip() for _, _, text in pairs], labels))
+    heads = [head for head, _, _ in pairs]
+    texts = [text.strip() for _, _, text in pairs]
+    return split_examples(Examples(texts, labels, leaves=heads))
 
 
 def read_names(folder: Path) -> ExampleSplits:

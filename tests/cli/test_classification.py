@@ -11,7 +11,7 @@ import torch
 from commands import recurra, refused
 
 import recurra as package
-from recurra.data.examples import Examples
+from recurra.data.examples import Examples, ExampleSplits
 from recurra.errors import ArgumentError, DataError, ShapeError
 from recurra.tasks.classify.encoding import encode_inputs
 from recurra.tasks.classify.prediction import log_probabilities
@@ -280,11 +280,12 @@ def test_words_are_read_by_their_characters_from_training_to_streams(moods, tmp_
     assert "affix_size are of words, but tokenizer=char" in refusal
 
 
-def test_a_network_answers_together_with_ngrams_from_training_to_streams(moods, waves, tmp_path):
+def test_networks_answer_together_with_ngrams_from_training_to_streams(moods, waves, tmp_path):
     options = ("--data", moods, *COLUMNS, *SMALL, "--max-epochs", 3, "--no-bidirectional")
-    mixing, folder = ("--set", "mix_ngrams=true"), tmp_path / "run"
+    mixing = ("--set", "mix_ngrams=true", "--set", "members=2")
+    folder = tmp_path / "run"
     found = answered("train", "classify", *options, *mixing, "--out", folder)
-    assert found["description"].endswith(", mixed with n-grams")
+    assert found["description"].endswith(", mean of 2, mixed with n-grams")
     rivals = found["network_alone"], found["baselines"]["bag_of_word_ngrams_2"]
     best = min(rival["valid"]["log_loss"] for rival in rivals)
     assert found["valid"]["log_loss"] <= best + 1e-6
@@ -309,3 +310,34 @@ def test_a_network_answers_together_with_ngrams_from_training_to_streams(moods, 
     assert "ngrams.safetensors is missing" in refused("predict", folder, text)
     series = ("--data", waves[0] / "train.ts", "--test", waves[0] / "test.ts")
     assert "mix_ngrams is of texts" in refused("train", "classify", *series, *mixing)
+
+
+def test_labels_in_a_hierarchy_are_learned_to_their_leaves_and_answered_by_class(tmp_path):
+    source, rows = random.Random(6), ["text,label"]
+    kinds = ("NUM:date", "NUM:count", "HUM", "LOC:city", "LOC:state")
+    for k in range(200):
+        kind = kinds[k % 5]
+        words = source.choices(["the", "day", "was", "and"], k=source.randint(2, 6))
+        rows.append(f"{' '.join([*words, kind.replace(':', '')])} {k},{kind}")
+    data, folder = tmp_path / "questions.csv", tmp_path / "run"
+    data.write_text("\n".join(rows) + "\n")
+    options = ("--data", data, *SMALL, "--max-epochs", 12, "--set", "hierarchy_separator=':'")
+    found = answered("train", "classify", *options, "--out", folder, "--set", "mix_ngrams=true")
+    assert found["classes"] == ["HUM", "LOC", "NUM"]
+    assert found["data"]["leaves"] == 5
+    assert found["network_alone"]["test"]["accuracy"] > 0.9
+    assert answered("evaluate", folder, "--data", data)["accuracy"] > 0.9
+    (answer,) = answered("predict", folder, "the day LOCcity")
+    assert answer["label"] == "LOC"
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert package.load(folder).network.linear.out_features == 5
+    several = refused("train", "classify", *options, "--set", "multi_label=true")
+    assert "hierarchy_separator is of one label each" in several
+
+
+def test_a_leaf_of_two_classes_is_refused():
+    examples = Examples(list("abcd"), [("x",), ("y",)] * 2, leaves=["l", "l", "m", "n"])
+    with pytest.raises(DataError, match="leaf 'l' is in the classes 'x' and 'y'"):
+        package.Classifier.train(ExampleSplits(examples, examples, examples), max_epochs=1)
+    with pytest.raises(DataError, match="4 labels have 1 leaves"):
+        Examples(list("abcd"), [("x",), ("y",)] * 2, leaves=["l"])

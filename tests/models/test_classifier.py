@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.testing import assert_close
 
 from recurra.errors import ArgumentError, ShapeError
 from recurra.layers import State
@@ -243,3 +244,31 @@ def test_a_bag_counts_what_training_texts_have():
     assert [bag.features[i] for i in indices] == ["a", "b"]
     assert values.norm().item() == pytest.approx(1)
     assert starts.tolist() == [0, 2, 2]
+
+
+def test_a_class_has_the_sum_of_its_leaves_in_answers_loss_and_streams():
+    torch.manual_seed(5)
+    options = {"vocabulary_size": 9, "hidden_size": 4, "bidirectional": False}
+    model = RecurrentClassifier(
+        2, class_of_leaf=[1, 0, 1], class_weights=[3.0, 0.5], **options
+    ).eval()
+    tokens, leaves = torch.randint(9, (5, 4)), torch.tensor([0, 1, 2, 2])
+    p = model(tokens).softmax(1)
+    expected = torch.stack([p[:, 1], p[:, 0] + p[:, 2]], 1)
+    assert_close(model.log_probabilities(tokens).exp(), expected)
+    loss, nats = model.loss(tokens, None, leaves)
+    of_leaf = p[torch.arange(4), leaves]
+    of_class = expected[torch.arange(4), torch.tensor([1, 0, 1, 1])]
+    weights = torch.tensor([0.5, 3.0, 0.5, 0.5])
+    assert_close(loss, -(weights * (of_leaf.log() + of_class.log()) / 2).mean())
+    assert_close(nats, -of_class.log().mean())
+    state = None
+    for tokens_t in tokens:
+        streamed, state = model.step(tokens_t, state)
+    assert_close(streamed, expected.log())
+    again = RecurrentClassifier(**model.options())
+    again.load_state_dict(model.state_dict())
+    assert_close(again.eval().log_probabilities(tokens), expected.log())
+    for wrong in ([0, 0], [0, 2, 1], [0, 1, -1]):
+        with pytest.raises(ArgumentError, match="class_of_leaf"):
+            RecurrentClassifier(2, class_of_leaf=wrong, **options)

@@ -25,16 +25,21 @@ class Examples:
         channels: names of a series' channels; empty for texts.
         groups: what belongs together when examples are held out, one for each input; empty: equal
             inputs do.
+        leaves: of labels in a hierarchy, the finest for each input, `NUM:date` if its label is
+            `NUM`; empty: there is no hierarchy.
     """
 
     inputs: Sequence[Any]
     labels: Sequence[Labels]
     channels: tuple[str, ...] = ()
     groups: Sequence[str] = ()
+    leaves: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if len(self.inputs) != len(self.labels):
             raise DataError(f"{len(self.inputs)} inputs have {len(self.labels)} labels")
+        if self.leaves and len(self.leaves) != len(self.labels):
+            raise DataError(f"{len(self.labels)} labels have {len(self.leaves)} leaves")
 
     @property
     def is_series(self) -> bool:
@@ -51,6 +56,7 @@ class Examples:
             inputs=[self.inputs[i] for i in indices],
             labels=[self.labels[i] for i in indices],
             groups=[self.groups[i] for i in indices] if self.groups else (),
+            leaves=[self.leaves[i] for i in indices] if self.leaves else (),
         )
 
     def classes(self) -> list[str]:
@@ -65,6 +71,7 @@ class Examples:
             content = item.tobytes() if self.is_series else item.encode("utf-8", "surrogatepass")
             checksum = zlib.crc32(content, checksum)
             checksum = zlib.crc32("\0".join(labels).encode(), checksum)
+        checksum = zlib.crc32("\0".join(self.leaves).encode(), checksum)
         return f"{len(self)}-{checksum:08x}"
 
 
@@ -97,6 +104,25 @@ def concatenate(parts: Sequence[Examples], where: str = "the data") -> Examples:
         [labels for part in parts for labels in part.labels],
         parts[0].channels,
     )
+
+
+def in_hierarchy(examples: Examples, separator: str, where: str = "the data") -> Examples:
+    """The same with what stands before the separator as label, and the whole label as leaf.
+
+    Raises:
+        DataError: an example of several labels, or of none.
+
+    Example:
+        >>> found = in_hierarchy(Examples(["When?", "So"], [("NUM:date",), ("X",)]), ":")
+        >>> found.labels, found.leaves
+        ([('NUM',), ('X',)], ['NUM:date', 'X'])
+    """
+    for labels in examples.labels:
+        if len(labels) != 1:
+            raise DataError(f"{where}: labels {', '.join(labels)!r}; a hierarchy needs one each")
+    leaves = [label for (label,) in examples.labels]
+    classes = [(leaf.partition(separator)[0],) for leaf in leaves]
+    return replace(examples, labels=classes, leaves=leaves)
 
 
 def hold_out(

@@ -27,6 +27,14 @@ def model_name(key: str) -> str:
     return NAMES.get(key, key)
 
 
+def models_of(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The figures of a run's model, of its network alone if it mixes, and of its baselines."""
+    models: dict[str, Mapping[str, Any]] = {metrics["description"]: metrics}
+    if "network_alone" in metrics:
+        models["The network alone"] = metrics["network_alone"]
+    return models | {model_name(key): value for key, value in metrics["baselines"].items()}
+
+
 def verdict(metrics: Mapping[str, Any]) -> str:
     """What the run shows, in a sentence."""
     test = metrics["test"]
@@ -51,8 +59,7 @@ def classifier_report(metrics: Mapping[str, Any], log: Rows, config: str) -> str
         config: the content of `config.yaml`.
     """
     name = metrics["description"]
-    models = {name: metrics}
-    models |= {model_name(key): value for key, value in metrics["baselines"].items()}
+    models = models_of(metrics)
     parts = [
         f"<h1>{escape(name)}</h1>",
         f'<p class="lead">{escape(verdict(metrics))}</p>',

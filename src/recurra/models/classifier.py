@@ -62,13 +62,17 @@ class RecurrentClassifier(nn.Module):
         class_weights: factor on the loss of each class's examples; none: 1. The loss is the mean
             over the batch of what they are multiplied with, so they hold in batches of one class.
         multi_label: any number of classes may hold at once.
+        class_of_leaf: of finer classes, the leaves of a hierarchy, the class that each is in. The
+            last layer then answers with a leaf, and a class has the sum of its leaves'
+            probabilities; `loss` is given leaves, and is the mean of theirs and of the classes'.
+            Empty: there are none.
         init: what the recurrent weights start as, and
         forget_bias: the bias of gate f; see `recurra.Recurrent`.
         backend: of the recurrent layers.
 
     Raises:
         ArgumentError: a size under 1, a probability out of 0..1, an unknown cell or pooling,
-            neither or both of tokens and channels, weights that do not fit the classes.
+            neither or both of tokens and channels, weights or leaves that do not fit the classes.
 
     Example:
         >>> model = RecurrentClassifier(3, vocabulary_size=10, cell="gru", hidden_size=4)
@@ -82,6 +86,7 @@ class RecurrentClassifier(nn.Module):
     input_mean: Tensor
     input_scale: Tensor
     class_weights: Tensor
+    class_of_leaf: Tensor
 
     def __init__(
         self,
@@ -110,6 +115,7 @@ class RecurrentClassifier(nn.Module):
         label_smoothing: float = 0.0,
         class_weights: Sequence[float] = (),
         multi_label: bool = False,
+        class_of_leaf: Sequence[int] = (),
         init: str | None = None,
         forget_bias: float | None = None,
         backend: str = "auto",
@@ -157,9 +163,11 @@ class RecurrentClassifier(nn.Module):
         )
         size = self.layers.num_directions * self.layers.output_sizes[-1]
         self.pooling = Pooling(pooling, size, bidirectional=bidirectional)
-        self.linear = nn.Linear(self.pooling.output_size, classes)
+        self.linear = nn.Linear(self.pooling.output_size, len(class_of_leaf) or classes)
         weights = torch.tensor(list(class_weights) or [1.0] * classes)
         self.register_buffer("class_weights", weights, persistent=False)
+        leaves = torch.tensor(list(class_of_leaf), dtype=torch.long)
+        self.register_buffer("class_of_leaf", leaves, persistent=False)
 
     def options(self) -> dict[str, Any]:
         """The constructor's arguments, JSON-able; `RecurrentClassifier(**options)` is anew.
@@ -168,7 +176,9 @@ class RecurrentClassifier(nn.Module):
             ArgumentError: the cell is a user's own, which no name in a file can bring back.
         """
         weights = [float(weight) for weight in self._options["class_weights"]]
-        return {**self._options, "cell": shipped_name(self.cell), "class_weights": weights}
+        leaves = [int(parent) for parent in self._options["class_of_leaf"]]
+        own = {"class_weights": weights, "class_of_leaf": leaves}
+        return {**self._options, "cell": shipped_name(self.cell), **own}
 
     @property
     def vector_size(self) -> int:
@@ -275,7 +285,7 @@ class RecurrentClassifier(nn.Module):
     def forward(
         self, inputs: Tensor, lengths: Tensor | None = None, spelled: Spelled | None = None
     ) -> Tensor:
-        """V v + b, (batch, classes); see `read` for the arguments."""
+        """V v + b, (batch, classes or leaves); see `read` for the arguments."""
         vectors = self.encode(inputs, lengths, spelled)
         if self.training and self.dropout:
             vectors = dropout(vectors, self.dropout)
@@ -289,7 +299,16 @@ class RecurrentClassifier(nn.Module):
         return self._log_p(self(inputs, lengths, spelled))
 
     def _log_p(self, logits: Tensor) -> Tensor:
-        return functional.logsigmoid(logits) if self.multi_label else logits.log_softmax(1)
+        if self.multi_label:
+            return functional.logsigmoid(logits)
+        log_p = logits.log_softmax(1)
+        return self._of_classes(log_p) if len(self.class_of_leaf) else log_p
+
+    def _of_classes(self, log_p: Tensor) -> Tensor:
+        """log p of each class, the log of the sum over its leaves, from those of all leaves."""
+        classes = torch.arange(self.classes, device=log_p.device).unsqueeze(1)
+        is_other = self.class_of_leaf != classes  # (classes, leaves)
+        return log_p.unsqueeze(1).masked_fill(is_other, -torch.inf).logsumexp(2)
 
     def loss(
         self,
@@ -302,7 +321,8 @@ class RecurrentClassifier(nn.Module):
 
         Args:
             inputs, lengths, spelled: see `read`.
-            targets: (batch,), int64, the classes; with multi_label (batch, classes), 0 or 1.
+            targets: (batch,), int64, the classes, or the leaves if the model has some; with
+                multi_label (batch, classes), 0 or 1.
 
         Returns:
             `(loss, nats)`: the scalar to differentiate, with class weights and label smoothing; the
@@ -310,11 +330,15 @@ class RecurrentClassifier(nn.Module):
         """
         logits, smoothing = self(inputs, lengths, spelled), self.label_smoothing
         if not self.multi_label:
-            plain = functional.cross_entropy(logits, targets).detach()
-            weights = self.class_weights.to(logits.dtype)
-            each = functional.cross_entropy(
-                logits, targets, weights, label_smoothing=smoothing, reduction="none"
-            )
+            weights, scores, truth = self.class_weights.to(logits.dtype), logits, targets
+            if len(self.class_of_leaf):
+                scores, truth = self._log_p(logits), self.class_of_leaf[targets]
+            plain = functional.cross_entropy(scores, truth).detach()
+            options: dict[str, Any] = {"label_smoothing": smoothing, "reduction": "none"}
+            each = functional.cross_entropy(scores, truth, weights, **options)
+            if len(self.class_of_leaf):
+                weights = weights[self.class_of_leaf]
+                each = (each + functional.cross_entropy(logits, targets, weights, **options)) / 2
             return each.mean(), plain
         targets = targets.to(logits.dtype)
         entropies = functional.binary_cross_entropy_with_logits
@@ -348,6 +372,12 @@ def _check(options: dict[str, Any]) -> None:
         raise ArgumentError(
             f"vocabulary_size={options['vocabulary_size']} and channels={options['channels']}: "
             "give one, the input is either tokens or numbers"
+        )
+    leaves = options["class_of_leaf"]
+    if leaves and (options["multi_label"] or {*leaves} != {*range(options["classes"])}):
+        raise ArgumentError(
+            f"class_of_leaf names the classes {sorted({*leaves})}; expected a class of "
+            f"0..{options['classes'] - 1} for each leaf, all of them, and not with multi_label"
         )
     weights = options["class_weights"]
     if len(weights) not in (0, options["classes"]) or any(weight <= 0 for weight in weights):

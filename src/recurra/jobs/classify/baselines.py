@@ -15,7 +15,6 @@ from recurra.jobs.classify.config import ClassifierConfig
 from recurra.jobs.classify.material import Material
 from recurra.models.bag_of_ngrams import BagOfNgrams, LogisticRegression, NgramClassifier
 from recurra.tasks.classify.encoding import scale_of, tokens_of
-from recurra.tasks.classify.metrics import figures
 from recurra.training.progress import Reporter
 
 ORDERS = {"char": (1, 4), "word": (1, 2), "bpe": (1, 2)}
@@ -76,10 +75,6 @@ def measure_baselines(
     return {**found, ngrams.name: ngrams.figures}
 
 
-def _measured(material: Material, answers: dict[str, Tensor]) -> dict[str, Any]:
-    return {name: figures(log_p, material.encoded[name].targets) for name, log_p in answers.items()}
-
-
 def _most_frequent(material: Material) -> dict[str, Any]:
     """Answers with the shares of the classes in train, whatever the input."""
     targets = material.encoded["train"].targets
@@ -91,7 +86,7 @@ def _most_frequent(material: Material) -> dict[str, Any]:
         name: shares.log().expand(len(material.encoded[name]), -1) for name in ("valid", "test")
     }
     return {
-        **_measured(material, answers),
+        **material.figures(answers),
         "parameters": len(material.classes),
         "seconds": 0.0,
     }
@@ -109,7 +104,7 @@ def _logistic(
     for penalty in sorted(config.baseline.penalties, reverse=True):  # each starts from the last
         model.fit(rows["train"], targets, penalty=penalty)
         answers = {name: model.log_probabilities(rows[name]) for name in ("valid", "test")}
-        measured = _measured(material, answers)
+        measured = material.figures(answers)
         if not best or measured["valid"]["log_loss"] < best["valid"]["log_loss"]:
             best = {**measured, "penalty": penalty}
             best_weights = {key: value.clone() for key, value in model.state_dict().items()}

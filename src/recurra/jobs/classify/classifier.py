@@ -21,6 +21,7 @@ from recurra.jobs.classify.mixture import load as load_mixture
 from recurra.jobs.configurations import from_run, to_yaml
 from recurra.jobs.training import Paths, as_list, data_of_run, train_in_python
 from recurra.models.classifier import RecurrentClassifier
+from recurra.models.classifier_ensemble import ClassifierEnsemble
 from recurra.tasks.classify.encoding import EncodedInputs, encode, encode_inputs, tokens_of
 from recurra.tasks.classify.metrics import figures
 from recurra.tasks.classify.prediction import log_probabilities, vectors
@@ -80,7 +81,7 @@ class Classifier:
         1.0
     """
 
-    network: RecurrentClassifier
+    network: RecurrentClassifier | ClassifierEnsemble
     classes: list[str]
     tokenizer: Tokenizer | None
     alphabet: Alphabet | None
@@ -263,7 +264,9 @@ class Classifier:
         path = folder / run_folder.WEIGHTS
         about = read_about(path)
         try:
-            network = RecurrentClassifier(**about["options"])
+            options = about["options"]
+            kind = ClassifierEnsemble if "count" in options else RecurrentClassifier
+            network = kind(**options)
             classes, channels = list(about["classes"]), tuple(about["channels"])
             alphabet = Alphabet(about["characters"]) if about["characters"] else None
         except (KeyError, TypeError, ValueError) as error:

@@ -20,6 +20,8 @@ class ExampleOptions(DataOptions):
         text: the column of texts, of tables. One file for each class needs neither column.
         label: the column of labels.
         label_separator: what stands between several labels in one field.
+        hierarchy_separator: what stands between a class and a finer one in it, as in `NUM:date`.
+            Training then learns all that the labels say; answers and figures are of the classes.
         multi_label: any number of labels may hold for an example.
         id: the column that tells series apart, of long tables of numbers; series in `.ts` files
             need none of these three.
@@ -35,6 +37,7 @@ class ExampleOptions(DataOptions):
     text: str = "text"
     label: str = "label"
     label_separator: str | None = None
+    hierarchy_separator: Annotated[str, Field(min_length=1)] | None = None
     multi_label: bool = False
     id: str | None = None
     time: str | None = None
@@ -65,6 +68,8 @@ class NetworkOptions(Options):
     """The network.
 
     Attributes:
+        members: networks side by side, each from its own start, whose probabilities are averaged:
+            better than one where examples are few, at so many times the cost.
         cell: name of a recurrence; `recurra doctor` lists them.
         hidden_size: units of a layer and direction.
         num_layers: layers, one on the other.
@@ -83,6 +88,7 @@ class NetworkOptions(Options):
         backend: of the recurrent layers.
     """
 
+    members: Positive = 1
     cell: str = "gru"
     hidden_size: Positive = 128
     num_layers: Positive = 1
@@ -170,6 +176,13 @@ class ClassifierConfig(RunConfig):
             )
         return self
 
+    @field_validator("examples")
+    @classmethod
+    def _has_one_hierarchy(cls, examples: ExampleOptions) -> ExampleOptions:
+        if examples.hierarchy_separator and examples.multi_label:
+            raise ValueError("hierarchy_separator is of one label each, not for multi_label=true")
+        return examples
+
     @property
     def is_spelled(self) -> bool:
         """Whether words are read with their characters."""
@@ -178,7 +191,7 @@ class ClassifierConfig(RunConfig):
     def network_arguments(self) -> dict[str, Any]:
         """The model's arguments, but for what the data decides."""
         regularisation = self.regularisation.model_dump(exclude={"class_weights"})
-        return {**self.network.model_dump(), **regularisation}
+        return {**self.network.model_dump(exclude={"members"}), **regularisation}
 
     def description(self) -> str:
         """The model in a few words.
@@ -190,5 +203,6 @@ class ClassifierConfig(RunConfig):
         network = self.network
         layers = "1 layer" if network.num_layers == 1 else f"{network.num_layers} layers"
         units = f"2 × {network.hidden_size}" if network.bidirectional else str(network.hidden_size)
-        mixed = ", mixed with n-grams" if self.baseline.mix_ngrams else ""
-        return f"{network.cell.upper()}, {layers} of {units}, {network.pooling} pooling{mixed}"
+        found = f"{network.cell.upper()}, {layers} of {units}, {network.pooling} pooling"
+        found += f", mean of {network.members}" if network.members > 1 else ""
+        return f"{found}, mixed with n-grams" if self.baseline.mix_ngrams else found

@@ -8,7 +8,7 @@ import numpy as np
 
 from recurra.data.examples import ExampleSplits
 from recurra.errors import ArgumentError, DataError
-from recurra.insight.classifier_report import model_name, verdict
+from recurra.insight.classifier_report import model_name, models_of, verdict
 from recurra.jobs.classify.classifier import Classifier, Prediction
 from recurra.jobs.classify.config import ClassifierConfig
 from recurra.jobs.job import Answer, Comparison, Contest, Summary, Table
@@ -48,8 +48,6 @@ def load(folder: Path) -> Classifier:
 def summary(model: Classifier) -> Summary:
     """The model above its baselines, and a few answers on test."""
     metrics, folder = model.metrics, model.folder
-    models = {metrics["description"]: metrics}
-    models |= {model_name(key): value for key, value in metrics["baselines"].items()}
     samples = [
         f"{'✓' if s['answer'] == s['truth'] else '✗'} {s['text']} → {s['answer']} "
         f"({s['probability']:.0%})"
@@ -58,7 +56,7 @@ def summary(model: Classifier) -> Summary:
     ]
     text = "INPUTS.txt" if model.tokenizer is not None else "SERIES.txt"
     return Summary(
-        table(models),
+        table(models_of(metrics)),
         verdict(metrics),
         (
             f"recurra predict {folder} --file {text}",

@@ -1,11 +1,14 @@
 """The examples of a run: read, held out, encoded, and recognised again by their fingerprint."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
+from torch import Tensor
+
 from recurra.data import language_names
-from recurra.data.examples import Examples, ExampleSplits, split_examples
+from recurra.data.examples import Examples, ExampleSplits, in_hierarchy, split_examples
 from recurra.data.labelled_series import read_series
 from recurra.data.labelled_texts import read_labelled_texts, text_files
 from recurra.data.spelling import Alphabet
@@ -13,6 +16,7 @@ from recurra.data.tokenizer import Tokenizer
 from recurra.errors import DataError
 from recurra.jobs.classify.config import ExampleOptions
 from recurra.tasks.classify.encoding import EncodedExamples, check_training_labels, encode
+from recurra.tasks.classify.metrics import figures
 
 SPLITS = ("train", "valid", "test")
 
@@ -27,6 +31,7 @@ class Material:
         tokenizer: trained on the training texts; `None` for series.
         alphabet: of the training texts, if words are spelled.
         encoded: by split.
+        leaves: of classes in a hierarchy, the leaves of train, in their order.
     """
 
     splits: ExampleSplits
@@ -34,12 +39,33 @@ class Material:
     tokenizer: Tokenizer | None
     alphabet: Alphabet | None
     encoded: dict[str, EncodedExamples]
+    leaves: list[str] = field(default_factory=list)
+
+    def class_of_leaf(self) -> list[int]:
+        """The class that each leaf is in.
+
+        Raises:
+            DataError: one that is in two classes.
+        """
+        train = self.splits.train
+        pairs = zip(train.leaves, train.labels, strict=True) if train.leaves else ()
+        parents = sorted({(leaf, label) for leaf, (label,) in pairs})
+        if len(parents) > len(self.leaves):
+            (leaf, one), (_, other) = next(p for p in pairwise(parents) if p[0][0] == p[1][0])
+            raise DataError(f"leaf {leaf!r} is in the classes {one!r} and {other!r}, not in one")
+        return [self.classes.index(label) for _, label in parents]
+
+    def figures(self, answers: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The measures of answers, log p (examples, classes), to the examples of each split."""
+        return {name: figures(log_p, self.encoded[name].targets) for name, log_p in answers.items()}
 
     def facts(self) -> dict[str, Any]:
         """Counts for the report and `metrics.json`."""
         test, steps = self.encoded["test"], self.encoded["train"].inputs.lengths
         facts: dict[str, Any] = {f"{name}_examples": len(self.encoded[name]) for name in SPLITS}
         facts |= {"classes": len(self.classes), "train_steps": int(steps.sum())}
+        if self.leaves:
+            facts["leaves"] = len(self.leaves)
         facts["longest_train_example_in_steps"] = int(steps.max())
         if self.tokenizer is not None:
             share = test.unknown_tokens / max(1, len(test.inputs.steps.values))
@@ -78,13 +104,19 @@ def read_material(
     alphabet = None
     if is_spelled and tokenizer is not None:
         alphabet = Alphabet.train(w for text in splits.train.inputs for w in tokenizer.cut(text))
+    leaves = sorted(set(splits.train.leaves))
     encoded = {
         name: encode(
-            getattr(splits, name), classes, tokenizer, alphabet, multi_label=options.multi_label
+            getattr(splits, name),
+            classes,
+            tokenizer,
+            alphabet,
+            multi_label=options.multi_label,
+            leaves=leaves if name == "train" else (),
         )
         for name in SPLITS
     }
-    return Material(splits, classes, tokenizer, alphabet, encoded)
+    return Material(splits, classes, tokenizer, alphabet, encoded, leaves)
 
 
 def train_tokenizer(options: ExampleOptions, texts: Sequence[str]) -> Tokenizer:
@@ -124,6 +156,12 @@ def read_splits(options: ExampleOptions) -> ExampleSplits:
 
 def read_files(paths: Sequence[str], options: ExampleOptions) -> Examples:
     """The examples of files, folders and globs: series if they are `.ts` or `id` is set."""
+    examples = _read_files(paths, options)
+    separator = options.hierarchy_separator
+    return in_hierarchy(examples, separator, ", ".join(paths)) if separator else examples
+
+
+def _read_files(paths: Sequence[str], options: ExampleOptions) -> Examples:
     files = text_files(paths)
     if options.id is not None or files[0].name.endswith((".ts", ".ts.gz")):
         return read_series(

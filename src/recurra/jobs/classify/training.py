@@ -20,11 +20,11 @@ from recurra.jobs.machine import provenance
 from recurra.jobs.training import check_same_data, fit_network
 from recurra.models.bag_of_ngrams import NgramClassifier
 from recurra.models.classifier import RecurrentClassifier
+from recurra.models.classifier_ensemble import ClassifierEnsemble
 from recurra.tasks.classify.encoding import balanced_weights, scale_of, tokens_of
 from recurra.tasks.classify.metrics import (
     confusion_matrix,
     f1_scores,
-    figures,
     reliability,
 )
 from recurra.tasks.classify.prediction import log_probabilities
@@ -89,21 +89,23 @@ def train(
         return None
     with reporter.stage("measuring on valid and test"):
         answers = {n: log_probabilities(network, material.encoded[n].inputs) for n in SPLITS[1:]}
-        mixture: Mixture | None = None
-        alone: dict[str, Any] = {}
-        parameters = sum(parameter.numel() for parameter in network.parameters())
+        own: dict[str, Any] = {
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "seconds": round(outcome.seconds, 3),
+        }
+        mixture = None
         if ngrams is not None:
-            mixture, alone, answers = _mixed(ngrams.classifier, material, answers)
-            parameters += mixture.parameters()
+            alone = {**own, **material.figures(answers)}
+            mixture, answers = _mixed(ngrams.classifier, material, answers)
+            own["parameters"] += mixture.parameters()
+            own |= {"network_weight": round(mixture.weight, 4), "network_alone": alone}
         metrics = {
             "task": "classify",
             "model": "recurrent",
             "description": config.description(),
             **_measures(material, answers),
-            **alone,
+            **own,
             "baselines": dict(baselines),
-            "parameters": parameters,
-            "seconds": round(outcome.seconds, 3),
             "steps_per_s": round(outcome.units_per_s, 1),
             **provenance(config.seed),
             "training": outcome.facts(),
@@ -128,7 +130,9 @@ def train(
     return model
 
 
-def build_network(config: ClassifierConfig, material: Material) -> RecurrentClassifier:
+def build_network(
+    config: ClassifierConfig, material: Material
+) -> RecurrentClassifier | ClassifierEnsemble:
     """The untrained model of a run, its weights drawn from the run's seed.
 
     Raises:
@@ -136,14 +140,21 @@ def build_network(config: ClassifierConfig, material: Material) -> RecurrentClas
     """
     torch.manual_seed(config.seed)
     tokenizer, train = material.tokenizer, material.encoded["train"]
-    network = RecurrentClassifier(
-        len(material.classes),
+    arguments = dict(
+        classes=len(material.classes),
         vocabulary_size=0 if tokenizer is None else len(tokenizer.vocabulary),
         num_characters=0 if material.alphabet is None else len(material.alphabet),
         channels=len(material.splits.train.channels),
         multi_label=config.examples.multi_label,
+        class_of_leaf=material.class_of_leaf(),
         class_weights=_class_weights(config, material),
         **config.network_arguments(),
+    )
+    members = config.network.members
+    network = (
+        RecurrentClassifier(**arguments)
+        if members == 1
+        else ClassifierEnsemble(members, **arguments)
     )
     if tokenizer is None:
         network.set_scale(*scale_of(train.inputs.steps.values))
@@ -168,27 +179,18 @@ def _class_weights(config: ClassifierConfig, material: Material) -> list[float]:
 
 def _mixed(
     ngrams: NgramClassifier, material: Material, answers: dict[str, torch.Tensor]
-) -> tuple[Mixture, dict[str, Any], dict[str, torch.Tensor]]:
-    """The network's answers on valid and test mixed with those of n-grams.
-
-    Returns:
-        The mixture; for `metrics.json` its weight and the figures of the network alone; the mixed
-        answers.
-    """
+) -> tuple[Mixture, dict[str, torch.Tensor]]:
+    """The network's answers on valid and test mixed with those of n-grams, and how."""
     assert material.tokenizer is not None
     vocabulary, valid = material.tokenizer.vocabulary, material.encoded["valid"]
     texts = {name: tokens_of(material.encoded[name].inputs, vocabulary) for name in answers}
     mixture = mix(ngrams, answers["valid"], texts["valid"], valid.targets)
-    alone = {name: figures(own, material.encoded[name].targets) for name, own in answers.items()}
-    mixed = {name: mixture.mixed(own, texts[name]) for name, own in answers.items()}
-    return mixture, {"network_weight": round(mixture.weight, 4), "network_alone": alone}, mixed
+    return mixture, {name: mixture.mixed(own, texts[name]) for name, own in answers.items()}
 
 
 def _measures(material: Material, answers: dict[str, torch.Tensor]) -> dict[str, Any]:
     """Metrics on valid and test; for test also what the report draws."""
-    found: dict[str, Any] = {
-        name: figures(log_p, material.encoded[name].targets) for name, log_p in answers.items()
-    }
+    found = material.figures(answers)
     examples, log_p = material.encoded["test"], answers["test"]
     if examples.targets.dim() == 2:
         return {**found, "classes": material.classes}

@@ -62,12 +62,15 @@ class EncodedExamples:
             (examples, classes), float32, 0 or 1.
         unknown_labels: labels that the model does not know, with how often each occurs.
         unknown_tokens: how many tokens are the unknown one.
+        leaves: of classes in a hierarchy, the leaf of each example, (examples,), int64: what a
+            model with leaves is trained on.
     """
 
     inputs: EncodedInputs
     targets: Tensor
     unknown_labels: dict[str, int] = field(default_factory=dict)
     unknown_tokens: int = 0
+    leaves: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -80,6 +83,7 @@ def encode(
     alphabet: Alphabet | None = None,
     *,
     multi_label: bool = False,
+    leaves: Sequence[str] = (),
 ) -> EncodedExamples:
     """Examples as tensors.
 
@@ -89,6 +93,7 @@ def encode(
         tokenizer: of texts.
         alphabet: that their words are spelled in; `None`: they are not.
         multi_label: targets are rows of 0 and 1.
+        leaves: the model's, in their order, of examples that have some.
 
     Example:
         >>> tokenizer = Tokenizer.train(["ab"], "char")
@@ -115,7 +120,9 @@ def encode(
         ids = inputs.steps.values
         ids = ids if inputs.words is None else torch.from_numpy(inputs.words.ids)[ids]
         unknown_tokens = int((ids == tokenizer.unknown_id).sum())
-    return EncodedExamples(inputs, targets, dict(unknown), unknown_tokens)
+    number = {leaf: k for k, leaf in enumerate(leaves)}
+    own = torch.tensor([number[leaf] for leaf in examples.leaves]) if leaves else None
+    return EncodedExamples(inputs, targets, dict(unknown), unknown_tokens, own)
 
 
 def tokens_of(inputs: EncodedInputs, vocabulary: Sequence[str]) -> list[list[str]]:

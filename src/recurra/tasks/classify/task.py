@@ -50,6 +50,8 @@ class ClassifierTask:
         self.splits = splits
         self.longest = longest
         self._train = splits["train"]
+        leaves = self._train.leaves
+        self._learned = self._train.targets if leaves is None else leaves
         self.is_multi_label = self._train.targets.dim() == 2
         self.metrics: tuple[str, ...] = MULTI_LABEL_METRICS if self.is_multi_label else METRICS
         self.primary_metric = choose_by or ("micro_f1" if self.is_multi_label else "accuracy")
@@ -95,7 +97,7 @@ class ClassifierTask:
             lengths = lengths.clamp_max(self.longest)
         own = rows[self._rank :: self._ranks]
         padded, own_lengths, spelled = self._train.inputs.batch(own, self.longest)
-        return padded, own_lengths, self._train.targets[own], spelled, int(lengths.sum())
+        return padded, own_lengths, self._learned[own], spelled, int(lengths.sum())
 
     def count(self, batch: Any) -> int:
         """Real steps that all ranks read in this batch."""
