@@ -1,11 +1,12 @@
 """How fast forecasters train, load and sample, beside torch.nn's layers of the same size.
 
-    python benchmarks/forecasting_speed.py [--steps 200] [--only direct,gru,autoregressive,sampling]
+    python benchmarks/forecasting_speed.py [--steps 200] [--only direct,direct_in_bfloat16,gru,…]
     pip install -c constraints.txt neuralforecast
     python benchmarks/forecasting_speed.py --only neuralforecast_lstm,direct
 
 Horizon 24, look-back 72, 200 series of 1,000 steps, two layers of 128, batches of 128 windows:
-neuralforecast's defaults. Seconds depend on how busy the machine is, `ratio` does not: ours and
+neuralforecast's defaults. `…_in_bfloat16` is `--precision bf16-mixed`, torch.nn's likewise. Seconds
+depend on how busy the machine is, `ratio` does not: ours and
 torch.nn's steps are timed in turn. `roof_gflops` is what a large product reached before and after.
 `benchmarks/results/forecasting_speed.json` keeps the results of several runs side by side.
 """
@@ -16,6 +17,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +46,13 @@ COMMON = (
 DIRECT = ("model=direct", "head=mae", "carries=false", "scaling=reversible")
 MODELS: dict[str, tuple[str, ...]] = {
     "direct": (*DIRECT, "cell=lstm"),
+    "direct_in_bfloat16": (*DIRECT, "cell=lstm", "precision=bf16-mixed"),
     "gru": (*DIRECT, "cell=gru"),
     "autoregressive": ("model=autoregressive", "cell=lstm", "head=student_t", "scaling=mean"),
 }
 PEERS = {f"neuralforecast_{name.lower()}": name for name in ("LSTM", "GRU", "DeepAR")}
 CHECKED = 10  # windows of the check after training, which is not timed
+Cast = Callable[[], AbstractContextManager[Any]]
 IN_TURN = 5  # steps of one before the other's
 
 
@@ -76,8 +81,12 @@ def build(name: str, steps: int) -> tuple[Any, ForecastTask]:
 def measure(name: str, steps: int) -> dict[str, Any]:
     """Seconds of training steps by hand and by the trainer, of torch.nn's, and of what they do."""
     config, task = build(name, steps)
-    ours, peer = _training_step(task), _peer_step("gru" if name == "gru" else "lstm", name)
-    loading, network = _loading(task), _network(task)
+    cast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=config.hardware.precision == "bf16-mixed")
+    ours, peer = (
+        _training_step(task, cast),
+        _peer_step("gru" if name == "gru" else "lstm", name, cast),
+    )
+    loading, network = _loading(task), _network(task, cast)
     times = _in_turn([ours, peer, loading, network], steps)
     step_s, peer_s, loading_s, network_s = (statistics.median(each) for each in times)
     with tempfile.TemporaryDirectory() as folder:
@@ -95,11 +104,12 @@ def measure(name: str, steps: int) -> dict[str, Any]:
     }
 
 
-def _training_step(task: ForecastTask) -> Callable[[int], None]:
+def _training_step(task: ForecastTask, cast: Cast) -> Callable[[int], None]:
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=1e-3)
 
     def step(index: int) -> None:
-        loss = task.training_step(task.batch(0, index % task.batches_per_epoch()), None).loss
+        with cast():
+            loss = task.training_step(task.batch(0, index % task.batches_per_epoch()), None).loss
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -107,7 +117,7 @@ def _training_step(task: ForecastTask) -> Callable[[int], None]:
     return step
 
 
-def _peer_step(cell: str, name: str) -> Callable[[int], None]:
+def _peer_step(cell: str, name: str, cast: Cast) -> Callable[[int], None]:
     """torch.nn's layers and one output, on numbers that are there: no windows, no scaling."""
     time_steps = WINDOW + HORIZON - 1 if name == "autoregressive" else WINDOW
     layers = {"gru": nn.GRU, "lstm": nn.LSTM}[cell](1, HIDDEN, 2)
@@ -116,9 +126,10 @@ def _peer_step(cell: str, name: str) -> Callable[[int], None]:
     x, y = torch.randn(time_steps, BATCH, 1), torch.randn(BATCH, HORIZON)
 
     def step(index: int) -> None:
-        h = layers(x)[0]
-        h = h if name == "autoregressive" else h[-1]
-        loss = (output(h) - y).abs().mean()
+        with cast():
+            h = layers(x)[0]
+            h = h if name == "autoregressive" else h[-1]
+            loss = (output(h) - y).abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -134,7 +145,7 @@ def _loading(task: ForecastTask) -> Callable[[int], None]:
     return gather
 
 
-def _network(task: ForecastTask) -> Callable[[int], None]:
+def _network(task: ForecastTask, cast: Cast) -> Callable[[int], None]:
     """Forward and backward of the recurrent layers alone."""
     model: Any = task.model
     layers = model.encoder.layers
@@ -143,7 +154,9 @@ def _network(task: ForecastTask) -> Callable[[int], None]:
     upstream = torch.randn(time_steps, BATCH, HIDDEN)
 
     def step(index: int) -> None:
-        layers(x)[0].backward(upstream)
+        with cast():
+            y = layers(x)[0]
+        y.backward(upstream)
 
     return step
 

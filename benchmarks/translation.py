@@ -2,13 +2,9 @@
 
     python benchmarks/translation.py PART… [--data FOLDER] [--runs FOLDER] [--seeds 1,2,3]
 
-PART is speed, multi30k, decoding, dates or ablation. FOLDER of the data holds `train.*`, `val.*`
-and `test_2016_flickr.*` (github.com/multi30k/dataset).
+PART is multi30k, decoding, dates or ablation; the speed of training has `translation_speed.py`.
+FOLDER of the data holds `train.*`, `val.*` and `test_2016_flickr.*` (github.com/multi30k/dataset).
 
-`speed`: training steps (batches of 64 pairs, gradients, clipping, optimiser) of LSTM-256 with a
-bidirectional encoder and dot attention, side by side with the same network written with torch.nn
-(packed encoder, nn.LSTM, all logits), and with input feeding; in turn, so that other work on the
-machine slows all alike.
 `multi30k`: `recurra train translate` by `quality/translate_multi30k.yaml`, both directions, into
 FOLDER of the runs; what is finished there is read, what was interrupted goes on. BLEU is cased
 sacreBLEU with beam 5, its signature beside it.
@@ -32,9 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import machine
-import numpy as np
-import torch
-from torch import Tensor, nn
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "translation.json"
@@ -42,107 +35,6 @@ CONFIG = HERE / "quality" / "translate_multi30k.yaml"
 KEPT = ("description", "valid", "test", "greedy_test", "signatures", "parameters", "seconds")
 KEPT += ("tokens_per_s", "translated_sentences_per_s", "training", "seed")
 PAIRS = ("de-en", "en-de")
-BATCH, ROUNDS, STEPS = 64, 4, 8
-
-
-class PlainTranslator(nn.Module):
-    """The network that `speed` measures, of torch.nn's parts alone."""
-
-    def __init__(self, words: int, size: int) -> None:
-        super().__init__()
-        self.source, self.target = nn.Embedding(words, size), nn.Embedding(words, size)
-        self.encoder, self.decoder = nn.LSTM(size, size, bidirectional=True), nn.LSTM(size, size)
-        self.bridges = nn.ModuleList(nn.Linear(2 * size, size) for _ in range(2))
-        self.readout, self.logits = nn.Linear(3 * size, size), nn.Linear(size, words)
-
-    def loss(self, source: Tensor, lengths: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-        packed = nn.utils.rnn.pack_padded_sequence(
-            self.source(source), lengths, enforce_sorted=False
-        )
-        y, last = self.encoder(packed)
-        memory = nn.utils.rnn.pad_packed_sequence(y)[0].transpose(0, 1)
-        state = tuple(
-            bridge(torch.cat([*s], -1)).unsqueeze(0)
-            for bridge, s in zip(self.bridges, last, strict=True)
-        )
-        h = self.decoder(self.target(inputs), state)[0].transpose(0, 1)
-        keys = memory[..., : h.shape[-1]] + memory[..., h.shape[-1] :]
-        past = torch.arange(len(source)) >= lengths.unsqueeze(1)
-        scores = (h @ keys.transpose(1, 2)).masked_fill(past.unsqueeze(1), float("-inf"))
-        r = self.readout(torch.cat([scores.softmax(-1) @ memory, h], -1)).tanh()
-        logits = self.logits(r.transpose(0, 1)).flatten(0, 1)
-        return nn.functional.cross_entropy(logits, targets.flatten())
-
-
-def speed(data: Path) -> dict[str, Any]:
-    """Target tokens a second, by the clock and by processor time; the best of some rounds."""
-    from recurra.jobs.configurations import resolve
-    from recurra.jobs.translate.corpus import read_corpus
-    from recurra.models.translator import RecurrentTranslator
-    from recurra.tasks.translate.encoding import EncodedPairs
-
-    flags = {"data": [str(data / "train.de"), str(data / "train.en")]}
-    text = resolve("translate", CONFIG, flags=flags).text
-    corpus = read_corpus(text)
-    pairs = EncodedPairs(corpus.splits.train, corpus.tokenizers, keep_empty=False)
-    random = np.random.default_rng(0)
-    order = np.argsort(pairs.steps * random.uniform(0.85, 1.15, len(pairs)))
-    starts = random.choice(len(pairs) // BATCH, STEPS, replace=False) * BATCH
-    batches = [pairs.batch(order[start : start + BATCH]) for start in starts]
-    words = len(corpus.tokenizers.target.vocabulary)
-    sizes = {"embedding_size": 256, "hidden_size": 256, "bidirectional": True, "attention": "dot"}
-    ours = RecurrentTranslator(words, words, **sizes)
-    fed = RecurrentTranslator(words, words, **sizes, input_feeding=True)
-    plain = PlainTranslator(words, 256)
-    works = {
-        "recurra": stepper(ours, lambda batch: ours.loss(*batch)[0]),
-        "torch_nn": stepper(plain, lambda batch: plain.loss(*batch)),
-        "recurra_with_input_feeding": stepper(fed, lambda batch: fed.loss(*batch)[0]),
-    }
-    tokens = sum(int((batch.targets != -100).sum()) for batch in batches)
-    result: dict[str, Any] = {
-        "vocabulary": words,
-        "pairs": BATCH,
-        "tokens_per_batch": tokens / STEPS,
-    }
-    threads = torch.get_num_threads()
-    result["by_the_clock"] = rates(works, batches, tokens, time.perf_counter)
-    torch.set_num_threads(1)
-    result["by_processor_time_on_one_thread"] = rates(works, batches, tokens, time.process_time)
-    torch.set_num_threads(threads)
-    return result
-
-
-def stepper(model: nn.Module, loss: Callable[[Any], Tensor]) -> Callable[[Any], None]:
-    """A training step of a model."""
-    optimizer = torch.optim.AdamW(model.parameters(), 0.001, fused=True)
-
-    def step(batch: Any) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss(batch).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-
-    return step
-
-
-def rates(
-    works: dict[str, Callable[[Any], None]],
-    batches: list[Any],
-    tokens: int,
-    clock: Callable[[], float],
-) -> dict[str, int]:
-    """Tokens a second of each; all take turns, and each one's best round counts."""
-    best = dict.fromkeys(works, 0.0)
-    for step in works.values():
-        step(batches[0])
-    for _ in range(ROUNDS):
-        for name, step in works.items():
-            start_s = clock()
-            for batch in batches:
-                step(batch)
-            best[name] = max(best[name], tokens / (clock() - start_s))
-    return {f"{name}_tokens_per_s": round(rate) for name, rate in best.items()}
 
 
 def train(folder: Path, *arguments: str) -> dict[str, Any]:
@@ -215,7 +107,7 @@ def ablation(runs: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parts = ("speed", "multi30k", "decoding", "dates", "ablation")
+    parts = ("multi30k", "decoding", "dates", "ablation")
     parser.add_argument("parts", nargs="+", choices=parts)
     parser.add_argument("--data", type=Path, help="folder of Multi30k")
     parser.add_argument("--runs", type=Path, help="folder of the runs")
@@ -223,7 +115,6 @@ def main() -> None:
     given = parser.parse_args()
     seeds = [int(seed) for seed in given.seeds.split(",")]
     measure: dict[str, Callable[[], dict[str, Any]]] = {
-        "speed": lambda: speed(given.data),
         "multi30k": lambda: multi30k(given.data, given.runs),
         "decoding": lambda: decoding(given.data, given.runs),
         "dates": lambda: dates(seeds),
