@@ -81,7 +81,9 @@ def build(name: str, steps: int) -> tuple[Any, ForecastTask]:
 def measure(name: str, steps: int) -> dict[str, Any]:
     """Seconds of training steps by hand and by the trainer, of torch.nn's, and of what they do."""
     config, task = build(name, steps)
-    cast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=config.hardware.precision == "bf16-mixed")
+    cast = partial(
+        torch.autocast, "cpu", torch.bfloat16, enabled=config.hardware.precision == "bf16-mixed"
+    )
     ours, peer = (
         _training_step(task, cast),
         _peer_step("gru" if name == "gru" else "lstm", name, cast),

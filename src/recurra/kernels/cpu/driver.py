@@ -387,6 +387,7 @@ class _Driver:
                     offset(builder, c, builder.mul(low, ldc)),
                     ldc,
                     integer(int(phase.adds)),
+                    ir.Constant(POINTER, None),
                 ],
             )
 

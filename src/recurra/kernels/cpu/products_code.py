@@ -312,22 +312,9 @@ def _product_of_rows(function: ir.Function, host: Host) -> None:
             with builder.if_else(is_alone) as (then, otherwise):
                 for branch, width in ((then, 1), (otherwise, MAX_VECTORS)):
                     with branch:
-                        _set_bias(given, v, count, column, to, width)
-                        _panel_of_rows(given, host, own, count, couples, panel, to, width)
+                        numbers = (own, count, couples, panel, to, column)
+                        _panel_of_rows(given, host, *numbers, width)
     builder.ret_void()
-
-
-def _set_bias(
-    given: _Arguments, v: Vectors, count: ir.Value, column: ir.Value, to: ir.Value, width: int
-) -> None:
-    """The bias, for a panel's products to be added to."""
-    builder = given.builder
-    lanes = [integer(j * v.lanes) for j in range(width)]
-    bias = [v.load(given.at("bias", builder.add(column, lane))) for lane in lanes]
-    with loop(builder, 0, count) as r:
-        row = offset(builder, to, builder.mul(r, given["c_row"]))
-        for value, lane in zip(bias, lanes, strict=True):
-            v.store(value, offset(builder, row, lane))
 
 
 def _panel_of_rows(
@@ -338,6 +325,7 @@ def _panel_of_rows(
     depth: ir.Value,
     panel: ir.Value,
     c: ir.Value,
+    column: ir.Value,
     width: int,
 ) -> None:
     """A block's rows against one panel, in tiles of nearly the same number of rows."""
@@ -353,8 +341,9 @@ def _panel_of_rows(
         code = builder.load(builder.gep(tiles, [entry], source_etype=I64), typ=I64, align=8)
         a_tile = offset(builder, a, builder.mul(low, given["couples_row"]))
         c_tile = offset(builder, c, builder.mul(low, given["c_row"]))
-        numbers = [a_tile, given["couples_row"], panel, depth, c_tile, given["c_row"], integer(1)]
-        builder.call(Code(builder.inttoptr(code, POINTER), tile_type()), numbers)
+        numbers = [a_tile, given["couples_row"], panel, depth, c_tile, given["c_row"], integer(0)]
+        start = given.at("bias", column)
+        builder.call(Code(builder.inttoptr(code, POINTER), tile_type()), [*numbers, start])
 
 
 # -- packing -----------------------------------------------------------------------------------

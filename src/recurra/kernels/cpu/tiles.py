@@ -37,8 +37,11 @@ def tile_name(vectors: int, rows: int) -> str:
 
 
 def tile_type() -> ir.FunctionType:
-    """(A, lda, B, depth, C, ldc, adds): strides in numbers; adds ≠ 0 adds to what C holds."""
-    return ir.FunctionType(ir.VoidType(), [POINTER, I64, POINTER, I64, POINTER, I64, I64])
+    """(A, lda, B, depth, C, ldc, adds, start): strides in numbers; adds ≠ 0 adds to what C holds.
+
+    `start` is the address of the tile's vectors of numbers that are in every row's sums, or null.
+    """
+    return ir.FunctionType(ir.VoidType(), [POINTER, I64, POINTER, I64, POINTER, I64, I64, POINTER])
 
 
 def build_tiles(host: Host, *, in_bfloat16: bool) -> ir.Module:
@@ -52,7 +55,7 @@ def build_tiles(host: Host, *, in_bfloat16: bool) -> ir.Module:
 
 def _build_tile(module: ir.Module, host: Host, vectors: int, rows: int, in_bfloat16: bool) -> None:
     function = ir.Function(module, tile_type(), tile_name(vectors, rows))
-    a, lda, b, depth, c, ldc, adds = function.args
+    a, lda, b, depth, c, ldc, adds, start = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     v = Vectors(builder, host)
     sets = min(UNROLL, max(1, IN_FLIGHT // (rows * vectors)))
@@ -65,13 +68,31 @@ def _build_tile(module: ir.Module, host: Host, vectors: int, rows: int, in_bfloa
         for i in range(rows)
     ]
     zero = [[v.constant(0.0)] * vectors for _ in range(rows)]
+    first = [_start(v, start, vectors)] * rows
     whole = builder.and_(depth, integer(-UNROLL))
     fused = v.fused_couples if in_bfloat16 else v.fused
-    sums = _loop(v, fused, starts, b, integer(0), whole, [zero] * sets, vectors, UNROLL)
+    sums = _loop(
+        v, fused, starts, b, integer(0), whole, [first, *[zero] * (sets - 1)], vectors, UNROLL
+    )
     total = [[_tree(v, [s[i][j] for s in sums]) for j in range(vectors)] for i in range(rows)]
     (total,) = _loop(v, fused, starts, b, whole, depth, [total], vectors, 1)
     _write(v, total, targets, builder.icmp_signed("!=", adds, integer(0)))
     builder.ret_void()
+
+
+def _start(v: Vectors, start: ir.Value, vectors: int) -> list[ir.Value]:
+    """The vectors at an address, or zeros if it is null."""
+    builder = v.builder
+    before = builder.block
+    with builder.if_then(builder.icmp_unsigned("!=", start, ir.Constant(POINTER, None))):
+        loaded = [v.load(offset(builder, start, integer(j * v.lanes))) for j in range(vectors)]
+        inside = builder.block
+    found = []
+    for value in loaded:
+        found.append(builder.phi(v.type))
+        found[-1].add_incoming(v.constant(0.0), before)
+        found[-1].add_incoming(value, inside)
+    return found
 
 
 def _tree(v: Vectors, values: list[ir.Value]) -> ir.Value:
