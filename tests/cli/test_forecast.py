@@ -264,6 +264,8 @@ def test_the_embedded_weather_has_its_best_possible_score_beside_it(tmp_path):
         (["horizon=200"], "horizon=200 is longer than the data, whose longest series has"),
         (["horizon=60"], "leaves no forecast of 60 steps"),
         (["target=price"], "there is no column 'price' (target)"),
+        (["target=rain > much"], "no column 'rain > much' (target; a condition is a column, one"),
+        (["target=rain>1.2.3"], "there is no column 'rain>1.2.3' (target; a condition is"),
         (["head=negative_binomial", "target=sales"], "is no count"),
         (["model=segment"], "must all be of one kind"),
         (["model=autoregressive", "head=mae"], "draws paths"),

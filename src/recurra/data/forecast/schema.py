@@ -12,7 +12,9 @@ from recurra.data.forecast.frequency import Frequency
 from recurra.data.forecast.tables import Floats, Table
 from recurra.errors import ConfigError, DataError
 
-CONDITION = re.compile(r"^\s*(.+?)\s*(>=|<=|==|!=|>|<)\s*(-?[\d.]+(?:e-?\d+)?)\s*$")
+CONDITION = re.compile(
+    r"^\s*(.+?)\s*(>=|<=|==|!=|>|<)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*$"
+)
 COMPARE = {
     ">": np.greater,
     ">=": np.greater_equal,
@@ -263,7 +265,10 @@ def _time_column(table: Table) -> str:
 
 
 def _with_kind(target: Target, table: Table) -> Target:
-    table.require(target.column, "target")
+    role = "target"
+    if set(target.column) & set("<>=!"):
+        role = "target; a condition is a column, one of > >= < <= == !=, and a number"
+    table.require(target.column, role)
     if target.kind == "real" and table.is_bool(target.column):
         return Target(target.name, target.column, "yesno")
     return target
