@@ -152,7 +152,8 @@ def _windows(sentence: Sequence[str]) -> Iterator[_Window]:
 class TagStream:
     """Tags words as they come: for a tagger without the reverse direction and without a CRF.
 
-    The numbers are those of the whole sentence at once.
+    The numbers are those of the whole sentence at once; the tags are of the scheme that was
+    learned, since what ends an entity in another one depends on the next word.
 
     Args:
         model: a `RecurrentTagger`.
