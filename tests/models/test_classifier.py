@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from recurra.errors import ArgumentError, ShapeError
 from recurra.layers import State
 from recurra.models import classifier as module
-from recurra.models.bag_of_ngrams import BagOfNgrams, LogisticRegression
+from recurra.models.bag_of_ngrams import BagOfNgrams, LogisticRegression, NgramClassifier
 from recurra.models.classifier import RecurrentClassifier
 from recurra.models.pooling import KINDS, Pooling
 
@@ -244,6 +244,16 @@ def test_a_bag_counts_what_training_texts_have():
     assert [bag.features[i] for i in indices] == ["a", "b"]
     assert values.norm().item() == pytest.approx(1)
     assert starts.tolist() == [0, 2, 2]
+
+
+def test_ngrams_end_where_a_token_is_unknown_in_texts_and_in_streams():
+    bag = BagOfNgrams([["a", None, "b"], ["a", "b"]], orders=(1, 2))
+    assert sorted(bag.features) == ["\x02 a", "a", "a b", "b", "b \x03"]
+    model = NgramClassifier(bag, LogisticRegression(len(bag.features), 2))
+    torch.nn.init.normal_(model.regression.weight)
+    text = ["b", None, "a", "b", "a", "a", None]
+    prefixes = [text[: k + 1] for k in range(len(text))]
+    assert_close(torch.stack([*model.stream(text)]), model.log_probabilities(prefixes))
 
 
 def test_a_class_has_the_sum_of_its_leaves_in_answers_loss_and_streams():

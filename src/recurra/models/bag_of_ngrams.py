@@ -20,6 +20,7 @@ from recurra.errors import ArgumentError, DataError
 
 START, END = "\x02", "\x03"
 MAX_FEATURES = 1 << 19
+Token = str | None  # None is an unknown token: no n-gram holds it
 
 
 class LogisticRegression(nn.Module):
@@ -135,7 +136,7 @@ class BagOfNgrams:
     """Which n-grams texts have, as sparse rows for `LogisticRegression`.
 
     Args:
-        texts: tokens (words or characters) of each training text.
+        texts: tokens (words or characters) of each training text, `None` for an unknown one.
         orders: shortest and longest n-gram.
         minimum_count: n-grams in fewer training texts are left out; of the rest the most frequent
             524,288 are kept.
@@ -154,7 +155,7 @@ class BagOfNgrams:
 
     def __init__(
         self,
-        texts: Sequence[Sequence[str]],
+        texts: Sequence[Sequence[Token]],
         *,
         orders: tuple[int, int] = (1, 2),
         minimum_count: int = 1,
@@ -180,26 +181,27 @@ class BagOfNgrams:
         self.features = list(features)
         self._index = {ngram: k for k, ngram in enumerate(self.features)}
 
-    def _ngrams(self, tokens: Sequence[str]) -> Iterator[str]:
-        padded = [START, *tokens, END] if tokens else []
+    def _ngrams(self, tokens: Sequence[Token]) -> Iterator[str]:
+        padded: list[Token] = [START, *tokens, END] if tokens else []
         for order in range(self.orders[0], self.orders[1] + 1):
             items = tokens if order == 1 else padded
             for start in range(len(items) - order + 1):
-                yield " ".join(items[start : start + order])
+                if (ngram := _ngram(items[start : start + order])) is not None:
+                    yield ngram
 
-    def ending_in(self, token: str, before: Sequence[str]) -> list[int]:
+    def ending_in(self, token: Token, before: Sequence[Token]) -> list[int]:
         """The known n-grams that end in a token, END among them, after the tokens `before`."""
         padded = [START, *before, token]
         found = []
         for order in range(self.orders[0], self.orders[1] + 1):
             if (order == 1 and token == END) or order > len(padded):
                 continue
-            feature = self._index.get(" ".join(padded[-order:]))
-            if feature is not None:
-                found.append(feature)
+            ngram = _ngram(padded[-order:])
+            if ngram is not None and ngram in self._index:
+                found.append(self._index[ngram])
         return found
 
-    def rows(self, texts: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor, Tensor]:
+    def rows(self, texts: Sequence[Sequence[Token]]) -> tuple[Tensor, Tensor, Tensor]:
         """`(indices, values, starts)` of the texts; unknown n-grams are left out."""
         indices: list[int] = []
         values: list[Tensor] = [torch.zeros(0)]
@@ -216,6 +218,11 @@ class BagOfNgrams:
             torch.cat(values),
             torch.tensor(starts, dtype=torch.long),
         )
+
+
+def _ngram(tokens: Sequence[Token]) -> str | None:
+    known = [token for token in tokens if token is not None]
+    return " ".join(known) if len(known) == len(tokens) else None
 
 
 class NgramClassifier:
@@ -239,12 +246,12 @@ class NgramClassifier:
     def __init__(self, bag: BagOfNgrams, regression: LogisticRegression) -> None:
         self.bag, self.regression = bag, regression
 
-    def log_probabilities(self, texts: Sequence[Sequence[str]]) -> Tensor:
+    def log_probabilities(self, texts: Sequence[Sequence[Token]]) -> Tensor:
         """log p of each class for the tokens of texts, (texts, classes), in nats."""
         return self.regression.log_probabilities(self.bag.rows(texts))
 
     @torch.no_grad()
-    def stream(self, tokens: Iterable[str]) -> Iterator[Tensor]:
+    def stream(self, tokens: Iterable[Token]) -> Iterator[Tensor]:
         """The answer after each token as if the text ended there, (classes,) each.
 
         What is kept is the count of each known n-gram so far, and its weighted sum.
@@ -252,7 +259,7 @@ class NgramClassifier:
         weight, bias = self.regression.weight, self.regression.bias
         counts: Counter[int] = Counter()
         total, square = torch.zeros_like(bias, dtype=torch.float64), 0.0
-        before: list[str] = []
+        before: list[Token] = []
         for token in tokens:
             for feature in self.bag.ending_in(token, before):
                 old = 1 + math.log(counts[feature]) if counts[feature] else 0.0

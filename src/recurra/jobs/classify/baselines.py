@@ -45,8 +45,7 @@ def fit_ngrams(config: ClassifierConfig, material: Material, reporter: Reporter)
         started_s = time.monotonic()
         orders = ORDERS[tokenizer.kind]
         texts = {
-            name: tokens_of(encoded.inputs, tokenizer.vocabulary)
-            for name, encoded in material.encoded.items()
+            name: tokens_of(encoded.inputs, tokenizer) for name, encoded in material.encoded.items()
         }
         rare = 2 if len(texts["train"]) >= MANY_TEXTS else 1
         bag = BagOfNgrams(texts["train"], orders=orders, minimum_count=rare)

@@ -194,7 +194,7 @@ class Classifier:
         others: Iterator[Tensor] = iter(())
         if self.mixture is not None and self.tokenizer is not None:
             inputs = encode_inputs([steps], self.tokenizer, self.alphabet)
-            others = self.mixture.ngrams.stream(tokens_of(inputs, self.tokenizer.vocabulary)[0])
+            others = self.mixture.ngrams.stream(tokens_of(inputs, self.tokenizer)[0])
         state = None
         for x_t, spelled in self._steps(steps):
             with evaluation_mode(self.network):
@@ -208,7 +208,7 @@ class Classifier:
         log_p = log_probabilities(self.network, inputs)
         if self.mixture is None or self.tokenizer is None:
             return log_p
-        return self.mixture.mixed(log_p, tokens_of(inputs, self.tokenizer.vocabulary))
+        return self.mixture.mixed(log_p, tokens_of(inputs, self.tokenizer))
 
     def _steps(self, steps: Any) -> Iterator[tuple[Tensor, Spellings | None]]:
         """What `RecurrentClassifier.step` reads at each step, and the word it is, if spelled."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from recurra.errors import RunFolderError
-from recurra.models.bag_of_ngrams import BagOfNgrams, LogisticRegression, NgramClassifier
+from recurra.models.bag_of_ngrams import BagOfNgrams, LogisticRegression, NgramClassifier, Token
 from recurra.tasks.interpolation import best_weight, interpolated
 from recurra.training.files import read_about, write_tensors
 from recurra.training.weights import load_weights, unshared
@@ -35,7 +35,7 @@ class Mixture:
     ngrams: NgramClassifier
     weight: float
 
-    def mixed(self, log_p: Tensor, texts: Sequence[Sequence[str]]) -> Tensor:
+    def mixed(self, log_p: Tensor, texts: Sequence[Sequence[Token]]) -> Tensor:
         """log p of each class, (texts, classes), from those of the network and the tokens."""
         return self.mixed_with(log_p, self.ngrams.log_probabilities(texts))
 
@@ -61,7 +61,7 @@ class Mixture:
 
 
 def mix(
-    ngrams: NgramClassifier, log_p: Tensor, texts: Sequence[Sequence[str]], targets: Tensor
+    ngrams: NgramClassifier, log_p: Tensor, texts: Sequence[Sequence[Token]], targets: Tensor
 ) -> Mixture:
     """The mixture under which the targets of a valid split are most probable.
 

@@ -182,8 +182,8 @@ def _mixed(
 ) -> tuple[Mixture, dict[str, torch.Tensor]]:
     """The network's answers on valid and test mixed with those of n-grams, and how."""
     assert material.tokenizer is not None
-    vocabulary, valid = material.tokenizer.vocabulary, material.encoded["valid"]
-    texts = {name: tokens_of(material.encoded[name].inputs, vocabulary) for name in answers}
+    tokenizer, valid = material.tokenizer, material.encoded["valid"]
+    texts = {name: tokens_of(material.encoded[name].inputs, tokenizer) for name in answers}
     mixture = mix(ngrams, answers["valid"], texts["valid"], valid.targets)
     return mixture, {name: mixture.mixed(own, texts[name]) for name, own in answers.items()}
 

@@ -125,8 +125,16 @@ def encode(
     return EncodedExamples(inputs, targets, dict(unknown), unknown_tokens, own)
 
 
-def tokens_of(inputs: EncodedInputs, vocabulary: Sequence[str]) -> list[list[str]]:
-    """The tokens of texts as their ids say: what is not in the vocabulary is its unknown token."""
+def tokens_of(inputs: EncodedInputs, tokenizer: Tokenizer) -> list[list[str | None]]:
+    """The tokens of texts as their ids say; `None` is one that is not in the vocabulary.
+
+    Example:
+        >>> tokenizer = Tokenizer.train(["a b"], "word")
+        >>> tokens_of(encode_inputs(["b x", ""], tokenizer), tokenizer)
+        [['b', None], []]
+    """
+    vocabulary: list[str | None] = [*tokenizer.vocabulary]
+    vocabulary[tokenizer.unknown_id] = None
     ids = inputs.steps.values
     ids = ids if inputs.words is None else torch.from_numpy(inputs.words.ids)[ids]
     tokens = iter([vocabulary[k] for k in ids.tolist()])
