@@ -8,8 +8,9 @@ FOLDER holds `trec/TREC.train` (questions in 6 classes; Li & Roth 2002), `names/
 each class, by unique text, the same for every seed; a pair of name and language counts once. The
 vowels have their own test part, and a tenth of train is valid. Settings were chosen on valid, those
 of TREC by four inner folds of train and valid: affixes, the finer classes, n-grams mixed in and
-several members help; R-drop, mixup, other cells, widths and more characters did not. No pretrained
-vectors. Writes `benchmarks/results/classification.json`.
+several members help; R-drop, hashed n-grams of characters, a linear part trained jointly and an
+average over the steps did not. No pretrained vectors. Writes
+`benchmarks/results/classification.json`.
 """
 
 import argparse
