@@ -98,7 +98,7 @@ def accuracy_by_model(accuracies: Mapping[str, float], highlight: str) -> Any:
     figure, (axes,) = stack(1, 7.2, 0.8 + 0.42 * len(accuracies))
     colors = {name: BLUE if name == highlight else GREY for name in accuracies}
     _bars(axes, accuracies, colors)
-    title(axes, "Accuracy by model, on the same examples: longer is better")
+    title(axes, "Accuracy: longer is better")
     return figure
 
 

@@ -127,7 +127,10 @@ def _figures(
         caption = "The bag of n-grams does not know the order of its n-grams; the network does."
         parts.append(figure(classifier_figures.accuracy_by_model(accuracies, own), caption))
     if log:
-        valid = {name: m["valid"]["accuracy"] for name, m in models.items() if name != own}
+        rivals = {model_name(key): value for key, value in metrics["baselines"].items()}
+        if "network_alone" in metrics:  # which is what the curves are of
+            rivals["Mixed with n-grams"] = metrics
+        valid = {name: figures["valid"]["accuracy"] for name, figures in rivals.items()}
         caption = "Log loss that rises on valid while it falls on train: learning by rote."
         parts += ["<h2>Learning</h2>", figure(classifier_figures.learning(log, valid), caption)]
         clipped = metrics["training"]["clipped_share"]
