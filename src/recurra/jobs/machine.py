@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from recurra import __version__
+from recurra.kernels.cpu.host import find_host
 
 PACKAGES = ("torch", "numpy", "numba", "lightning", "tokenizers", "safetensors")
 
@@ -23,10 +24,11 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, str | int]:
-    """The machine, in words and counts."""
+    """The machine, in words and counts; `vectors` is what kernels are generated for."""
     facts: dict[str, str | int] = {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
+        "vectors": find_host().level,
         "cpus": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
     }
