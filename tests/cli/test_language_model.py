@@ -81,6 +81,19 @@ def test_the_configuration_of_a_run_trains_the_same_model_again(run, tmp_path):
     assert (again / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
 
 
+def test_mixed_precision_learns_as_much_and_is_measured_in_float32(trained, tmp_path, text):
+    folder = tmp_path / "mixed"
+    options = ("--data", text, "--out", folder, "--max-epochs", 4, "--seed", 3, *SMALL)
+    result = recurra("train", "lm", *options, "--precision", "bf16-mixed", "--json")
+    assert result.exit_code == 0, result.output
+    metrics = json.loads(result.stdout)
+    expected = trained[1]["test"]["perplexity"]
+    assert metrics["test"]["perplexity"] == pytest.approx(expected, rel=0.05)
+    assert metrics["test"]["perplexity"] != expected
+    again = recurra("evaluate", folder, "--json")
+    assert json.loads(again.stdout) == metrics["test"]
+
+
 def test_evaluate_finds_the_test_split_again(run, trained):
     result = recurra("evaluate", run, "--json")
     assert json.loads(result.stdout) == trained[1]["test"]
