@@ -2,6 +2,7 @@
 
 import json
 import random
+import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,6 +136,19 @@ def test_the_model_in_python_is_the_one_of_the_folder(run, moods, tmp_path):
     series = Examples([np.zeros((2, 1), np.float32)], [("sad",)], ("u",))
     with pytest.raises(DataError, match="the model reads texts"):
         model.evaluate(series)
+
+
+def test_the_example_finds_the_lines_nearest_to_a_query(run, tmp_path, capsys):
+    lines = tmp_path / "lines.txt"
+    lines.write_text("the awful day\nlovely sun\nrain and day\n")
+    example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "nearest_sentences.py"))
+    example["main"]([str(run), str(lines), "lovely sun"])
+    query, *found = capsys.readouterr().out.strip().split("\n")
+    assert query == "lovely sun"
+    assert found[0] == "  1.000  lovely sun"
+    cosines = [float(line.split()[0]) for line in found]
+    assert len(found) == 3
+    assert cosines == sorted(cosines, reverse=True)
 
 
 def test_a_run_whose_data_changed_is_measured_on_other_data_only(tmp_path):
