@@ -86,11 +86,14 @@ def test_evaluation_is_that_of_training_on_any_pair_of_files(trained, files, tmp
 def test_prediction_keeps_every_line(run, tmp_path) -> None:
     file = tmp_path / "lines.txt"
     lines = [LINES[0], "", "  ", "Zürich 東京 \x00\u2028?".replace("\x00", ""), LINES[0], LINES[3]]
+    lines.append("der " * 10_000)  # a bound in tokens holds for its translation, too
     file.write_text("\n".join(lines) + "\n")
     found = recurra("predict", run, "--file", file).stdout.removesuffix("\n").split("\n")
     assert len(found) == len(lines)
     assert found[0] == found[4] == translated(LINES[0])
     assert found[1] == found[2] == ""
+    bound = package.load(run).config.decoding.max_length
+    assert len(found[-1].split()) <= bound
     piped = recurra("predict", run, "-", stdin=file.read_text()).stdout
     assert piped.removesuffix("\n").split("\n") == found
 
