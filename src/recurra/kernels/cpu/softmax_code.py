@@ -118,8 +118,8 @@ class _Emitter:
         self.width = panel_rows(host)
         self.rows, self.block = tile_rows(host), block_words(host)
         self.in_bfloat16 = in_bfloat16
-        # numbers side by side in one place, and so: words of the least tile, features and a panel's
-        # rows as so many places
+        # numbers that share a place: words of the least tile, and what features and a panel's rows
+        # are divided by
         self.together = 2 if in_bfloat16 else 1
         self.depth = -(-features // self.together)
         self.places = self.width // self.together
