@@ -159,7 +159,7 @@ def test_a_state_of_another_dtype_is_refused_but_under_autocast() -> None:
         with torch.no_grad():
             first, _ = layer.step(x[0], State((tuple(s[0] for s in state),)))
     assert last[0].dtype == torch.bfloat16
-    torch.testing.assert_close(y, expected, rtol=0, atol=0.03)
+    torch.testing.assert_close(y.float(), expected, rtol=0, atol=0.03)
     torch.testing.assert_close(first.float(), expected[0], rtol=0, atol=0.03)
     torch.testing.assert_close(last[0].float(), h_n, rtol=0, atol=0.03)
 
