@@ -48,13 +48,8 @@ def _obstacle(cell: Cell) -> str:
 
 def step(cell: Cell, x: Tensor, state: Tensors, parameters: Parameters) -> Tensors | None:
     """One step without gradients and masks; None where only `run` can do it."""
-    is_on_cpu = x.device.type == "cpu"
-    if (
-        not is_on_cpu
-        or not _is_float32(x, state, parameters)
-        or not 0 < x.shape[0] <= MOST_ROWS
-        or _obstacle(cell)
-    ):
+    is_plain = x.device.type == "cpu" and _is_float32(x, state, parameters)
+    if not is_plain or not 0 < x.shape[0] <= MOST_ROWS or _obstacle(cell):
         return None
     return step_forward(cell, x, state, parameters, find_host())
 

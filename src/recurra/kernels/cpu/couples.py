@@ -10,15 +10,21 @@ from llvmlite import ir
 from torch import Tensor
 
 from recurra.kernels.cpu.flow import loop
+from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.vector import Vectors, integer, offset
 
 
 def along_columns(rows: Tensor) -> Tensor:
     """(…, depth) as (…, ⌈depth/2⌉) couples of neighbouring columns."""
     *others, depth = rows.shape
-    halves = torch.zeros(*others, depth + depth % 2, dtype=torch.bfloat16)
-    halves[..., :depth] = rows
+    halves = torch.empty(*others, depth + depth % 2, dtype=torch.bfloat16)
+    halves[..., :depth], halves[..., depth:] = rows, 0
     return halves.view(torch.float32)
+
+
+def row_size(depth: int, host: Host) -> int:
+    """Couples that a row needs which `round_rows` writes: whole vectors of them."""
+    return -(-depth // (2 * host.lanes)) * host.lanes
 
 
 def round_rows(
@@ -32,8 +38,7 @@ def round_rows(
 ) -> None:
     """Write `count` float32 rows, `lda` apart, as couples, `stride` couples apart.
 
-    Whole vectors are written: a row of couples has room for its depth, rounded up to two vectors
-    of numbers.
+    Whole vectors are written, so `stride` is at least `row_size(depth)`.
     """
     builder, lanes = v.builder, v.lanes
     whole = builder.and_(depth, integer(-2 * lanes))

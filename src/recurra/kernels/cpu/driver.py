@@ -23,7 +23,7 @@ from recurra.kernels.cpu.dots import dot_products
 from recurra.kernels.cpu.flow import Code, ask, least, loop
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.pointwise import Passes, RowEmitter
-from recurra.kernels.cpu.tiles import MAX_VECTORS, max_rows, tile_type
+from recurra.kernels.cpu.tiles import MAX_VECTORS, call_tiles
 from recurra.kernels.cpu.vector import I8, I32, I64, POINTER, Vectors, integer, offset
 from recurra.kernels.plan import Flush, Phase, Place, Plan, Pointwise, Product
 
@@ -364,32 +364,15 @@ class _Driver:
         vectors: int,
     ) -> None:
         """All of the group's rows against one panel of the weight."""
-        builder, most = self.builder, max_rows(self.host)
-        count = self.at_step["count"]
-        parts = builder.sdiv(builder.add(count, integer(most - 1)), integer(most))
-        (a, lda), ldc = rows, self.number(f"{phase.result}.row")
-        c = self._row_address_plain(phase.result)
+        builder, ldc = self.builder, self.number(f"{phase.result}.row")
         shift = builder.mul(block, self.number(f"{phase.result}.block"))
-        c = offset(builder, c, builder.add(shift, column))
-        with loop(builder, integer(0), parts) as part:
-            low = builder.sdiv(builder.mul(count, part), parts)
-            high = builder.sdiv(builder.mul(count, builder.add(part, integer(1))), parts)
-            slot = builder.add(integer((vectors - 1) * 16), builder.sub(high, low))
-            entry = builder.gep(self.pointer("tiles"), [slot], source_etype=I64)
-            code = builder.inttoptr(builder.load(entry, typ=I64, align=8), POINTER)
-            builder.call(
-                Code(code, tile_type()),
-                [
-                    offset(builder, a, builder.mul(low, lda)),
-                    lda,
-                    panel,
-                    depth,
-                    offset(builder, c, builder.mul(low, ldc)),
-                    ldc,
-                    integer(int(phase.adds)),
-                    ir.Constant(POINTER, None),
-                ],
-            )
+        c = offset(builder, self._row_address_plain(phase.result), builder.add(shift, column))
+        call_tiles(
+            *(builder, self.host, self.pointer("tiles"), self.at_step["count"]),
+            *(rows, (panel, depth), (c, ldc)),
+            vectors=vectors,
+            adds=phase.adds,
+        )
 
     def _row_address_plain(self, buffer: str) -> ir.Value:
         """The first row of the group in a buffer that has no row that lies elsewhere."""

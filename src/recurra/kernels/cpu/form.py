@@ -12,6 +12,7 @@ from torch import Tensor
 
 from recurra.cells import Cell
 from recurra.kernels.cpu.code import Code, Frame, backward_code, forward_code, plan_for, tile_table
+from recurra.kernels.cpu.couples import row_size
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.plan import Options, Plan
 
@@ -76,7 +77,7 @@ class Form:
     def couples_row(self) -> int:
         """Couples in the largest row that a product of the loop has to round."""
         deepest = max(self.output, self.hidden, len(self.cell.gates) * self.hidden)
-        return -(-deepest // (2 * self.host.lanes)) * self.host.lanes
+        return row_size(deepest, self.host)
 
     @cached_property
     def couples_thread(self) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recurra.kernels.cpu.code import tile_table
 from recurra.kernels.cpu.compiler import MachineCode, compile_cached
-from recurra.kernels.cpu.couples import along_columns
+from recurra.kernels.cpu.couples import along_columns, row_size
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.products_code import (
     BLOCK_ROWS,
@@ -55,7 +55,7 @@ def linear_in_bfloat16(rows: Tensor, weight: Tensor, bias: Tensor | None, host: 
     (count, depth), units = rows.shape, weight.shape[0]
     width = -(-units // host.lanes) * host.lanes
     threads = thread_limit() if count * weight.numel() >= LEAST_PRODUCT else 1
-    couples_row = -(-depth // (2 * host.lanes)) * host.lanes
+    couples_row = row_size(depth, host)
     couples_thread = BLOCK_ROWS * couples_row
     packed = pack(along_columns(weight).unsqueeze(0), host, "input")
     start = rows.new_zeros(width)

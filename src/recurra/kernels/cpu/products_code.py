@@ -21,9 +21,9 @@ from functools import partial
 from llvmlite import ir
 
 from recurra.kernels.cpu.couples import round_rows
-from recurra.kernels.cpu.flow import Code, argument, build_entry, least, loop
+from recurra.kernels.cpu.flow import argument, build_entry, least, loop
 from recurra.kernels.cpu.host import Host
-from recurra.kernels.cpu.tiles import MAX_VECTORS, max_rows, tile_type
+from recurra.kernels.cpu.tiles import MAX_VECTORS, call_tiles
 from recurra.kernels.cpu.vector import F32, I64, POINTER, Vectors, integer, offset
 
 DEPTH = 256
@@ -299,6 +299,7 @@ def _product_of_rows(function: ir.Function, host: Host) -> None:
     vectors = _ceiling(builder, given["units"], lanes)
     own = given.at("couples", builder.mul(given.thread, given["couples_thread"]))
     first, stop = given.share(given["rows"])
+    tiles = builder.inttoptr(given["tiles"], POINTER)
     with loop(builder, first, stop, BLOCK_ROWS) as start:
         count = least(builder, integer(BLOCK_ROWS), builder.sub(stop, start))
         a = given.at("a", builder.mul(start, given["a_row"]))
@@ -312,38 +313,13 @@ def _product_of_rows(function: ir.Function, host: Host) -> None:
             with builder.if_else(is_alone) as (then, otherwise):
                 for branch, width in ((then, 1), (otherwise, MAX_VECTORS)):
                     with branch:
-                        numbers = (own, count, couples, panel, to, column)
-                        _panel_of_rows(given, host, *numbers, width)
+                        call_tiles(
+                            *(builder, host, tiles, count, (own, given["couples_row"])),
+                            *((panel, couples), (to, given["c_row"])),
+                            vectors=width,
+                            start=given.at("bias", column),
+                        )
     builder.ret_void()
-
-
-def _panel_of_rows(
-    given: _Arguments,
-    host: Host,
-    a: ir.Value,
-    count: ir.Value,
-    depth: ir.Value,
-    panel: ir.Value,
-    c: ir.Value,
-    column: ir.Value,
-    width: int,
-) -> None:
-    """A block's rows against one panel, in tiles of nearly the same number of rows."""
-    builder = given.builder
-    parts = _ceiling(builder, count, max_rows(host))
-    with loop(builder, 0, parts) as part:
-        low, high = (
-            builder.sdiv(builder.mul(count, p), parts)
-            for p in (part, builder.add(part, integer(1)))
-        )
-        entry = builder.add(integer((width - 1) * 16), builder.sub(high, low))
-        tiles = builder.inttoptr(given["tiles"], POINTER)
-        code = builder.load(builder.gep(tiles, [entry], source_etype=I64), typ=I64, align=8)
-        a_tile = offset(builder, a, builder.mul(low, given["couples_row"]))
-        c_tile = offset(builder, c, builder.mul(low, given["c_row"]))
-        numbers = [a_tile, given["couples_row"], panel, depth, c_tile, given["c_row"], integer(0)]
-        start = given.at("bias", column)
-        builder.call(Code(builder.inttoptr(code, POINTER), tile_type()), [*numbers, start])
 
 
 # -- packing -----------------------------------------------------------------------------------

@@ -150,7 +150,7 @@ class _Work:
             bias = torch.nn.functional.pad(bias, (0, 1), value=float("-inf"))
         self.words, self.bias = len(weight), bias
         self.weight = along_columns(weight) if in_bfloat16 else weight
-        self.weight_by_words = along_rows(weight, self.host) if in_bfloat16 else weight
+        self.numbers = self.weight_by_words = weight
         self.width, self.size = panel_rows(self.host), weight.shape[1]
         self.threads = thread_limit()
         self.code = _code(self.host, self.size, in_bfloat16=in_bfloat16)
@@ -164,6 +164,8 @@ class _Work:
         count = panels * blocks * block * self.width // (2 if self.in_bfloat16 else 1)
         self.panels, self.e = panels, scratch("exponentials", count)
         self.e_by_words = scratch("exponentials by words", count) if self.in_bfloat16 else self.e
+        if self.in_bfloat16:
+            self.weight_by_words = along_rows(self.numbers, self.host)
         self.d_weight = self.bias.new_empty(self.words, self.size)
         self.d_bias = torch.empty_like(self.bias)
 

@@ -77,15 +77,6 @@ def build_softmax(host: Host, features: int, *, in_bfloat16: bool) -> ir.Module:
     return module
 
 
-def _prefetch(v: Vectors, address: ir.Value) -> None:
-    """Begin to fetch the line of the cache at an address, for reading."""
-    module, name = v.builder.module, "llvm.prefetch.p0"
-    if name not in module.globals:
-        ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, I32, I32, I32]), name)
-    hints = [ir.Constant(I32, n) for n in (0, 3, 1)]  # reading, keep it near, data
-    v.builder.call(module.globals[name], [address, *hints])
-
-
 class _Sums:
     """The sums of a tile: rows × vectors. LLVM keeps them in registers."""
 
@@ -237,7 +228,7 @@ class _Emitter:
             stride = integer(self.block * self.places)
             e_panel = offset(builder, e, builder.mul(panel, stride))
             for line in lines:
-                _prefetch(v, offset(builder, e_panel, integer(rows * self.places + line)))
+                v.prefetch(offset(builder, e_panel, integer(rows * self.places + line)), nearness=3)
             y_panel = offset(builder, y, builder.mul(panel, integer(self.places * self.width)))
             with loop(builder, 0, self.places, UNROLL) as start:
                 for k in (builder.add(start, integer(u)) for u in range(UNROLL)):

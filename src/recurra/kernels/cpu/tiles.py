@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
+from recurra.kernels.cpu.flow import Code, loop
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.vector import I64, POINTER, Vectors, integer, offset
 
@@ -42,6 +43,47 @@ def tile_type() -> ir.FunctionType:
     `start` is the address of the tile's vectors of numbers that are in every row's sums, or null.
     """
     return ir.FunctionType(ir.VoidType(), [POINTER, I64, POINTER, I64, POINTER, I64, I64, POINTER])
+
+
+def call_tiles(
+    builder: ir.IRBuilder,
+    host: Host,
+    table: ir.Value,
+    count: ir.Value,
+    rows: tuple[ir.Value, ir.Value],
+    panel: tuple[ir.Value, ir.Value],
+    results: tuple[ir.Value, ir.Value],
+    *,
+    vectors: int,
+    adds: bool = False,
+    start: ir.Value | None = None,
+) -> None:
+    """`count` rows against one panel, in tiles of nearly the same number of rows.
+
+    Args:
+        builder: writes the calls.
+        host: for its largest tile.
+        table: the tiles' addresses; see `code.tile_table`.
+        count: of the rows.
+        rows: A and lda.
+        panel: B and the depth.
+        results: C and ldc.
+        vectors: of the panel.
+        adds, start: see `tile_type`.
+    """
+    (a, lda), (b, depth), (c, ldc) = rows, panel, results
+    parts = builder.sdiv(builder.add(count, integer(max_rows(host) - 1)), integer(max_rows(host)))
+    with loop(builder, 0, parts) as part:
+        low = builder.sdiv(builder.mul(count, part), parts)
+        high = builder.sdiv(builder.mul(count, builder.add(part, integer(1))), parts)
+        slot = builder.add(integer((vectors - 1) * 16), builder.sub(high, low))
+        entry = builder.gep(table, [slot], source_etype=I64)
+        code = builder.inttoptr(builder.load(entry, typ=I64, align=8), POINTER)
+        a_tile = offset(builder, a, builder.mul(low, lda))
+        c_tile = offset(builder, c, builder.mul(low, ldc))
+        first = ir.Constant(POINTER, None) if start is None else start
+        numbers = [a_tile, lda, b, depth, c_tile, ldc, integer(int(adds)), first]
+        builder.call(Code(code, tile_type()), numbers)
 
 
 def build_tiles(host: Host, *, in_bfloat16: bool) -> ir.Module:

@@ -91,10 +91,10 @@ class Vectors:
         zero = self.constant(0.0)
         return self.builder.call(function, [address, ir.Constant(I32, 4), mask, zero])
 
-    def prefetch(self, address: ir.Value) -> None:
-        """Ask for the cache line, to read, into the core's own second cache."""
+    def prefetch(self, address: ir.Value, *, nearness: int = 2) -> None:
+        """Ask for the cache line, to read: 2 into the core's own second cache, 3 into its first."""
         function = self._declare("llvm.prefetch.p0", ir.VoidType(), [POINTER, I32, I32, I32])
-        self.builder.call(function, [address, *(ir.Constant(I32, n) for n in (0, 2, 1))])
+        self.builder.call(function, [address, *(ir.Constant(I32, n) for n in (0, nearness, 1))])
 
     def store(self, value: ir.Value, address: ir.Value, mask: ir.Value | None = None) -> None:
         if mask is None:
