@@ -216,6 +216,19 @@ def test_dropout_masks_are_one_for_all_steps_or_one_a_step() -> None:
         assert (dropped == dropped[:1]).all().item() is variational
 
 
+@pytest.mark.parametrize("variational", [True, False])
+def test_dropout_of_features_masks_the_words_of_a_sentence_alike_if_variational(
+    variational,
+) -> None:
+    model, counted = build(dropout=0.5, variational=variational).train(), batch()[3] != IGNORED
+    dropped = model._drop_rows(torch.ones(int(counted.sum()), 40), counted)
+    sentence = counted.nonzero()[:, 1]
+    first = [dropped[sentence == row][:1] for row in range(3)]
+    assert dropped.unique().tolist() == [0, 2]
+    assert not torch.equal(first[0], first[1])
+    assert torch.equal(dropped, torch.cat(first)[sentence]) is variational
+
+
 def test_ten_pairs_are_learned_by_heart() -> None:
     torch.manual_seed(1)
     model = RecurrentTranslator(

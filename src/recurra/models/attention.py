@@ -72,7 +72,7 @@ class Attention(nn.Module):
             return keys
         if values.shape[-1] == self.query_size:
             return values
-        return values[..., : self.query_size] + values[..., self.query_size :]
+        return values.reshape(*values.shape[:-1], 2, self.query_size).sum(-2)
 
     def forward(
         self,

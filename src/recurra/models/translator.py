@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from recurra.cells import Cell, resolve_cell, shipped_name
 from recurra.layers import State
+from recurra.layers.dropout import dropout
 from recurra.models.attention import Attention, coverage_loss
 from recurra.models.memory import DecoderState, Memory
 from recurra.models.recurrent_stack import RecurrentStack, backwards, drop
@@ -195,8 +196,7 @@ class RecurrentTranslator(nn.Module):
             y, state = self.encoder(x, lengths=lengths)
             found = list(state.layers)
             return y, [found[k : k + directions] for k in range(0, len(found), directions)]
-        missing = self.decoder.input_size - x.shape[-1]
-        x = nn.functional.pad(x, (0, missing))
+        x = nn.functional.pad(x, (0, self.decoder.input_size - x.shape[-1]))
         runs = [self.decoder(x, lengths=lengths)]
         if self.bidirectional:
             y, state = self.decoder(backwards(x, lengths), lengths=lengths)
@@ -209,19 +209,14 @@ class RecurrentTranslator(nn.Module):
         if not self.bidirectional:
             return State(tuple(directions[0] for directions in states))
         bridges = iter(self.bridges)
-        return State(
-            tuple(
-                tuple(next(bridges)(torch.cat(both, -1)) for both in zip(*directions, strict=True))
-                for directions in states
-            )
-        )
+        both = [[torch.cat(pair, -1) for pair in zip(*layer, strict=True)] for layer in states]
+        return State(tuple(tuple(next(bridges)(ends) for ends in layer) for layer in both))
 
     def start(self, memory: Memory) -> DecoderState:
         """The state before a translation's first word."""
-        fed = coverage = None
+        coverage = None
         batch, places = memory.mask.shape
-        if self.input_feeding:
-            fed = memory.values.new_zeros(batch, self.readout_size)
+        fed = memory.values.new_zeros(batch, self.readout_size) if self.input_feeding else None
         if self.attention is not None and self.attention.coverage_weight is not None:
             coverage = memory.values.new_zeros(batch, places)
         return DecoderState(memory.state, fed, coverage)
@@ -248,35 +243,60 @@ class RecurrentTranslator(nn.Module):
             places) or `None`; the state after the last step.
         """
         state = self.start(memory) if state is None else state
-        x = self._drop(self.target_embedding(inputs), self.input_dropout)
-        if self.source_at_every_step:
-            x = torch.cat([x, memory.last.expand(len(x), -1, -1)], -1)
+        x = self._read_target(inputs, memory)
         if not self.input_feeding:
             h, layers = self.decoder(x, state.layers, lengths=lengths)
-            return self._look(h, memory, replace(state, layers=layers))
+            context, looked, state = self._look(h, memory, replace(state, layers=layers))
+            return self._features(h, context), looked, state
         features, weights = [], []
         for x_t in x.unbind(0):
             assert state.fed is not None
             x_t = torch.cat([x_t, state.fed], -1).unsqueeze(0)
             h, layers = self.decoder(x_t, state.layers)
-            r, a, state = self._look(h, memory, replace(state, layers=layers))
-            state = replace(state, fed=r.squeeze(0))
-            features.append(r)
-            weights.append(a)
+            context, looked, state = self._look(h, memory, replace(state, layers=layers))
+            features.append(self._features(h, context))
+            state = replace(state, fed=features[-1].squeeze(0))
+            weights.append(looked)
         return torch.cat(features), torch.cat([a for a in weights if a is not None], 1), state
+
+    def _read_target(self, inputs: Tensor, memory: Memory) -> Tensor:
+        """What the decoder reads, but for what is fed back: (time, batch, size)."""
+        x = self._drop(self.target_embedding(inputs), self.input_dropout)
+        if self.source_at_every_step:
+            x = torch.cat([x, memory.last.expand(len(x), -1, -1)], -1)
+        return x
 
     def _look(
         self, h: Tensor, memory: Memory, state: DecoderState
-    ) -> tuple[Tensor, Tensor | None, DecoderState]:
+    ) -> tuple[Tensor | None, Tensor | None, DecoderState]:
+        """The context (time, batch, memory_size), and the attention; `None` without attention."""
         if self.attention is None or memory.keys is None:
-            return (h if self.readout is None else self.readout(h)), None, state
-        assert self.readout is not None
-        queries = h.transpose(0, 1)
+            return None, None, state
         context, weights, covered = self.attention(
-            queries, memory.keys, memory.values, memory.mask, state.coverage
+            h.transpose(0, 1), memory.keys, memory.values, memory.mask, state.coverage
         )
-        r = self.readout(torch.cat([context, queries], -1)).tanh().transpose(0, 1)
-        return r, weights, replace(state, coverage=covered)
+        return context.transpose(0, 1), weights, replace(state, coverage=covered)
+
+    def _features(self, h: Tensor, context: Tensor | None) -> Tensor:
+        """r of decoder outputs (…, hidden) and contexts (…, memory_size)."""
+        read = h if context is None else torch.cat([context, h], -1)
+        r: Tensor = read if self.readout is None else self.readout(read)
+        return r if context is None else r.tanh()
+
+    def _counted_features(
+        self, inputs: Tensor, memory: Memory, counted: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """`decode`'s features at counted words alone, (words, readout_size), and the attention."""
+        lengths = counted.sum(0)
+        if self.input_feeding:
+            features, weights, _ = self.decode(inputs, memory, lengths=lengths)
+            return features[counted], weights
+        h, _ = self.decoder(self._read_target(inputs, memory), memory.state, lengths=lengths)
+        context, weights, _ = self._look(h, memory, self.start(memory))
+        time, batch = counted.nonzero(as_tuple=True)
+        if context is not None:
+            context = _chosen(context.transpose(0, 1), batch, time)
+        return self._features(_chosen(h, time, batch), context), weights
 
     def loss(
         self,
@@ -306,8 +326,8 @@ class RecurrentTranslator(nn.Module):
         if sampled:
             inputs = self._with_guesses(inputs, memory, sampled)
         counted = targets != IGNORED
-        features, weights, _ = self.decode(inputs, memory, lengths=counted.sum(0))
-        rows = self._drop(features, self.dropout)[counted]
+        rows, weights = self._counted_features(inputs, memory, counted)
+        rows = self._drop_rows(rows, counted)
         nats = self.softmax.loss(rows, targets[counted])
         loss = nats
         if self.training and self.label_smoothing:
@@ -338,8 +358,8 @@ class RecurrentTranslator(nn.Module):
         """log p of each target word, (time, batch), in nats, 0 where ignored; and the attention."""
         counted = targets != IGNORED
         memory = self.encode(source, lengths)
-        features, weights, _ = self.decode(inputs, memory, lengths=counted.sum(0))
-        found = self.softmax.target_log_probabilities(features[counted], targets[counted])
+        rows, weights = self._counted_features(inputs, memory, counted)
+        found = self.softmax.target_log_probabilities(rows, targets[counted])
         return found.new_zeros(targets.shape).masked_scatter_(counted, found), weights
 
     @torch.no_grad()
@@ -359,6 +379,13 @@ class RecurrentTranslator(nn.Module):
     def _drop(self, x: Tensor, p: float) -> Tensor:
         return drop(x, p, self.training, variational=self.variational)
 
+    def _drop_rows(self, rows: Tensor, counted: Tensor) -> Tensor:
+        """Dropout of the features of counted words: one mask a sentence if variational."""
+        if not (self.training and self.dropout and self.variational):
+            return self._drop(rows, self.dropout)
+        mask = dropout(rows.new_ones(counted.shape[1], rows.shape[1]), self.dropout)
+        return rows * mask.index_select(0, counted.nonzero()[:, 1])
+
 
 def _embedding(words: int, size: int, is_tied: bool) -> nn.Embedding:
     """Standard normal numbers; uniform in ±0.1 if they are the softmax's weights as well."""
@@ -366,3 +393,8 @@ def _embedding(words: int, size: int, is_tied: bool) -> nn.Embedding:
     if is_tied:
         nn.init.uniform_(embedding.weight, -0.1, 0.1)
     return embedding
+
+
+def _chosen(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """x[first, second] of x (…, …, size), by a gradient that is cheaper than that of indexing."""
+    return x.flatten(0, 1).index_select(0, first * x.shape[1] + second)
