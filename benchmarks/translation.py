@@ -1,13 +1,14 @@
 """Translators: how good and how fast on Multi30k and on the embedded dates; what extensions add.
 
     python benchmarks/translation.py PART… [--data FOLDER] [--runs FOLDER] [--seeds 1,2,3]
+                                     [--pairs de-en,en-de]
 
 PART is multi30k, decoding, dates or ablation; the speed of training has `translation_speed.py`.
 FOLDER of the data holds `train.*`, `val.*` and `test_2016_flickr.*` (github.com/multi30k/dataset).
 
-`multi30k`: `recurra train translate` by `quality/translate_multi30k.yaml`, both directions, into
-FOLDER of the runs; what is finished there is read, what was interrupted goes on. BLEU is cased
-sacreBLEU with beam 5, its signature beside it.
+`multi30k`: `recurra train translate` by `quality/translate_multi30k.yaml`, a run for each pair of
+languages and seed, into FOLDER of the runs; what is finished there is read, what was interrupted
+goes on, results of other seeds stay. BLEU is cased sacreBLEU with beam 5, its signature beside it.
 `decoding`: seconds for the 1,000 test sentences with beams of 5 and 1, by the de-en run.
 `dates`: `recurra train translate` without data, one run a seed.
 `ablation`: what `recurra compare translate` wrote into FOLDER/compare of the runs.
@@ -16,6 +17,7 @@ Each part says what the load of the machine was; `processor_s` does not depend o
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -34,7 +36,6 @@ RESULT = HERE / "results" / "translation.json"
 CONFIG = HERE / "quality" / "translate_multi30k.yaml"
 KEPT = ("description", "valid", "test", "greedy_test", "signatures", "parameters", "seconds")
 KEPT += ("tokens_per_s", "translated_sentences_per_s", "training", "seed")
-PAIRS = ("de-en", "en-de")
 
 
 def train(folder: Path, *arguments: str) -> dict[str, Any]:
@@ -59,16 +60,27 @@ def _processor_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def multi30k(data: Path, runs: Path) -> dict[str, Any]:
-    """Both directions."""
+def here() -> dict[str, Any]:
+    """The machine, and what else it was doing."""
+    return {**machine.facts(), "load_average": round(os.getloadavg()[0], 1)}
+
+
+def kept_results() -> dict[str, Any]:
+    """What was measured before, by part."""
+    return json.loads(RESULT.read_text()) if RESULT.exists() else {}  # type: ignore[no-any-return]
+
+
+def multi30k(data: Path, runs: Path, pairs: list[str], seeds: list[int]) -> dict[str, Any]:
+    """Runs by pair of languages and seed; those that were kept before, too."""
     parts = {"--data": "train", "--valid": "val", "--test": "test_2016_flickr"}
-    found = {}
-    for pair in PAIRS:
-        arguments = ["--config", str(CONFIG), "--seed", "1"]
+    found: dict[str, Any] = kept_results().get("multi30k", {})
+    for pair, seed in itertools.product(pairs, seeds):
+        arguments = ["--config", str(CONFIG), "--seed", str(seed)]
         for option, name in parts.items():
             for language in pair.split("-"):
                 arguments += [option, str(data / f"{name}.{language}")]
-        found[pair] = train(runs / pair, *arguments)
+        made = train(runs / f"{pair}-{seed}", *arguments)
+        found.setdefault(pair, {})[f"seed {seed}"] = {**made, "machine": here()}
     return found
 
 
@@ -76,7 +88,7 @@ def decoding(data: Path, runs: Path) -> dict[str, Any]:
     """Seconds for 1,000 sentences."""
     import recurra
 
-    translator = recurra.load(runs / PAIRS[0])
+    translator = recurra.load(runs / "de-en-1")
     lines = (data / "test_2016_flickr.de").read_text(encoding="utf-8").split("\n")[:1000]
     translator.predict(lines[:20])
     found: dict[str, Any] = {"sentences": len(lines)}
@@ -111,20 +123,23 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", choices=parts)
     parser.add_argument("--data", type=Path, help="folder of Multi30k")
     parser.add_argument("--runs", type=Path, help="folder of the runs")
-    parser.add_argument("--seeds", default="1,2,3", help="of dates, between commas")
+    parser.add_argument("--seeds", default="1,2,3", help="between commas")
+    parser.add_argument("--pairs", default="de-en,en-de", help="of multi30k, between commas")
     given = parser.parse_args()
-    seeds = [int(seed) for seed in given.seeds.split(",")]
+    pairs, seeds = given.pairs.split(","), [int(seed) for seed in given.seeds.split(",")]
     measure: dict[str, Callable[[], dict[str, Any]]] = {
-        "multi30k": lambda: multi30k(given.data, given.runs),
+        "multi30k": lambda: multi30k(given.data, given.runs, pairs, seeds),
         "decoding": lambda: decoding(given.data, given.runs),
         "dates": lambda: dates(seeds),
         "ablation": lambda: ablation(given.runs),
     }
     for part in given.parts:
-        load = round(os.getloadavg()[0], 1)
-        found = {**measure[part](), "machine": {**machine.facts(), "load_average": load}}
-        result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-        RESULT.write_text(json.dumps({**result, part: found}, indent=2) + "\n", encoding="utf-8")
+        where = here()
+        found = measure[part]()
+        if part != "multi30k":  # whose runs have each its own
+            found["machine"] = where
+        result = {**kept_results(), part: found}
+        RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Figures of translators: learning, attention, the ablation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recurra.insight.canvas import canvas, line_style, title
@@ -38,7 +38,12 @@ def translation_curves(rows: Rows, metric: str) -> Any:
     return figure
 
 
-LOOKED = "Each row is a token of the translation; the darker, the more it looked there."
+LOOKED = (
+    "Each row is a token of the translation, the first on top; the darker a place of the source, "
+    "the more was read there. What the encoder wrote at a place knows its surroundings too, so a "
+    "row may look beside its word."
+)
+UPRIGHT = 2  # characters of the longest token that is not turned on its side
 
 
 def attention_map(found: Mapping[str, Any]) -> Any:
@@ -51,7 +56,9 @@ def attention_map(found: Mapping[str, Any]) -> Any:
     width, height = 2.0 + 0.21 * len(source), 1.9 + 0.21 * len(target)
     figure, (axes,) = canvas(max(width, 4.0), height, "Where the decoder looked", LOOKED)
     axes.imshow(found["weights"], cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(source)), [_visible(t) for t in source], rotation=90)
+    axes.set_xticks(range(len(source)), [_visible(t) for t in source])
+    for label in axes.get_xticklabels():
+        label.set_rotation(90 if len(label.get_text()) > UPRIGHT else 0)
     axes.set_yticks(range(len(target)), [_visible(t) for t in target])
     axes.set(xlabel="source", ylabel="translation")
     axes.tick_params(length=0, labelsize=8)
@@ -85,14 +92,36 @@ def ablation(models: Mapping[str, Mapping[str, Any]], logs: Mapping[str, Rows]) 
     bars.set(xlabel="test BLEU", xlim=(0, max([*values, 1.0]) * 1.12))
     bars.tick_params(axis="y", labelsize=8)
     title(bars, "Test BLEU: longer is better; the dashed line is the plain model")
+    ends = []
     for index, (name, rows) in enumerate(logs.items()):
         epochs, found = series(rows, "epoch", "valid_bleu")
         style = line_style(index, len(epochs))
-        curves.plot(epochs, found, label=models[name]["added"], **style)
-    curves.set(xlabel="epochs", ylabel="valid BLEU (greedy)")
-    title(curves, "Learning")
-    curves.legend(loc="center right", frameon=False, fontsize=7.5, ncols=2)
+        curves.plot(epochs, found, **style)
+        ends.append((found[-1], epochs[-1], models[name]["added"], style["color"]))
+    ends.sort()
+    lowest, highest = curves.get_ylim()
+    heights = spread([value for value, *_ in ends], 0.055 * (highest - lowest), highest)
+    for (_, epoch, added, color), y in zip(ends, heights, strict=True):
+        curves.text(epoch * 1.02, y, added, color=color, fontsize=8, va="center")
+    last = ends[0][1]
+    curves.set_xticks([tick for tick in curves.get_xticks() if 0 <= tick <= last])
+    curves.set(xlabel="epochs", ylabel="valid BLEU (greedy)", xlim=(None, last * 1.42))
+    title(curves, "Learning: names stand in the order in which the lines end")
     return figure
+
+
+def spread(values: Sequence[float], gap: float, highest: float) -> list[float]:
+    """Heights for labels of rising values: near them, `gap` apart, none above `highest`.
+
+    Example:
+        >>> spread([1.0, 1.5, 9.0], 2.0, 9.0), spread([8.0, 9.0], 2.0, 9.0)
+        ([1.0, 3.0, 9.0], [7.0, 9.0])
+    """
+    found: list[float] = []
+    for value in values:
+        found.append(max(value, found[-1] + gap) if found else value)
+    ceilings = [highest - gap * k for k in range(len(found))][::-1]
+    return [min(pair) for pair in zip(found, ceilings, strict=True)]
 
 
 def _visible(token: str) -> str:
