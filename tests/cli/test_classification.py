@@ -14,6 +14,10 @@ from commands import recurra, refused
 import recurra as package
 from recurra.data.examples import Examples, ExampleSplits
 from recurra.errors import ArgumentError, DataError, ShapeError
+from recurra.jobs.classify import material, training
+from recurra.jobs.classify.baselines import FittedNgrams, fit_ngrams
+from recurra.jobs.classify.config import ExampleOptions
+from recurra.jobs.classify.material import read_splits
 from recurra.tasks.classify.encoding import encode_inputs
 from recurra.tasks.classify.prediction import log_probabilities
 
@@ -324,6 +328,77 @@ def test_networks_answer_together_with_ngrams_from_training_to_streams(moods, wa
     assert "ngrams.safetensors is missing" in refused("predict", folder, text)
     series = ("--data", waves[0] / "train.ts", "--test", waves[0] / "test.ts")
     assert "mix_ngrams is of texts" in refused("train", "classify", *series, *mixing)
+
+
+@pytest.fixture
+def committee(moods, monkeypatch):
+    """Trains two networks that share valid, dealt by turns, and n-grams beside them, for one epoch;
+    returns the model and its figures, and what the n-grams say on valid."""
+    splits = read_splits(ExampleOptions(data=(str(moods),), text="words", label="mood"))
+    monkeypatch.setattr(material, "deal", lambda examples, parts: [0, 1] * (len(examples) // 2))
+    fitted: list[FittedNgrams] = []
+
+    def kept(*arguments):
+        fitted.append(fit_ngrams(*arguments))
+        return fitted[-1]
+
+    monkeypatch.setattr(training, "fit_ngrams", kept)
+
+    def train(relabelled: int | None = None):
+        labels = [*splits.valid.labels]
+        if relabelled is not None:
+            labels[relabelled] = ("glad",) if labels[relabelled] == ("sad",) else ("sad",)
+        options = {"members": 2, "share_valid": True, "mix_ngrams": True, "max_epochs": 1}
+        model = package.Classifier.train(
+            replace(splits, valid=replace(splits.valid, labels=labels)),
+            **{
+                "hidden_size": 12,
+                "batch_size": 16,
+                "warmup_steps": 5,
+                "penalties": (0.3,),
+                **options,
+            },
+        )
+        return model, fitted[-1].answers["valid"]
+
+    return train
+
+
+def test_what_is_shared_of_valid_is_learned_by_all_but_the_one_that_answers(committee):
+    (model, ngrams), (other, other_ngrams) = committee(), committee(relabelled=1)
+    for m, is_equal in ((0, False), (1, True)):
+        pairs = zip(*(x.network.members[m].parameters() for x in (model, other)), strict=True)
+        assert all(torch.equal(*pair) for pair in pairs) == is_equal
+    assert torch.equal(ngrams[1::2], other_ngrams[1::2])
+    assert not torch.allclose(ngrams[::2], other_ngrams[::2], atol=1e-4)
+
+    valid, test = model.splits.valid, model.splits.test
+    inputs = encode_inputs(valid.inputs, model.tokenizer)
+    own = torch.stack([log_probabilities(member, inputs) for member in model.network.members])
+    alone = own[torch.arange(len(valid)) % 2, torch.arange(len(valid))]
+    targets = torch.tensor([model.classes.index(label) for (label,) in valid.labels])
+    for name, log_p in (("alone", alone), ("mixed", model.mixture.mixed_with(alone, ngrams))):
+        nats = -log_p[torch.arange(len(valid)), targets].mean()
+        figures = model.metrics if name == "mixed" else model.metrics["network_alone"]
+        assert figures["valid"]["log_loss"] == pytest.approx(float(nats), abs=1e-6)
+    assert model.metrics["test"]["accuracy"] == model.evaluate(test)["accuracy"]
+    facts = model.metrics["data"]
+    assert facts["train_examples"] == len(model.splits.train) + facts["valid_examples"]
+
+
+def test_sharing_valid_needs_several_members(moods, waves, tmp_path):
+    options = ("--data", moods, *COLUMNS, *SMALL, "--set", "share_valid=true")
+    assert "share_valid=true needs members of 2 or more" in refused("train", "classify", *options)
+    series = ("--data", waves[0] / "train.ts", *SMALL, "--set", "members=2", "--max-epochs", 4)
+    folder = tmp_path / "run"
+    found = answered("train", "classify", *series, "--set", "share_valid=true", "--out", folder)
+    assert (
+        found["data"]["train_examples"]
+        > answered("train", "classify", *series)["data"]["train_examples"]
+    )
+    assert answered("evaluate", folder)["accuracy"] == pytest.approx(found["test"]["accuracy"])
+    page = (folder / "report.html").read_text()
+    assert "did not learn from it" in page
 
 
 def test_labels_in_a_hierarchy_are_learned_to_their_leaves_and_answered_by_class(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recurra.data import language_names
-from recurra.data.examples import Examples, concatenate, hold_out, split_examples
+from recurra.data.examples import Examples, concatenate, deal, hold_out, split_examples
 from recurra.data.length_batches import Buckets, by_length
 from recurra.data.ragged import Ragged
 from recurra.errors import DataError, ShapeError
@@ -50,6 +50,29 @@ def test_groups_of_the_data_stay_together_and_series_count_as_equal_by_value():
     series = [np.full((3, 1), i // 2, np.float32) for i in range(40)]
     kept, out = hold_out(Examples(series, [("a",)] * 40, ("u",)))
     assert not {x[0, 0] for x in kept.inputs} & {x[0, 0] for x in out.inputs}
+
+
+def test_examples_are_dealt_by_groups_and_each_class_evenly():
+    texts = [f"text {i % 30}" for i in range(40)]  # ten stand there twice
+    data = Examples(texts, [("a",) if i % 30 < 20 else ("b",) for i in range(40)])
+    parts = deal(data, 4)
+    of_text = {}
+    for text, part in zip(texts, parts, strict=True):
+        assert of_text.setdefault(text, part) == part
+    for label, most, least in (("a", 5, 5), ("b", 3, 2)):
+        found = {
+            t: of_text[t] for t, (own,) in zip(texts, data.labels, strict=True) if own == label
+        }
+        counts = Counter(found.values())
+        assert (max(counts.values()), min(counts.values()), len(counts)) == (most, least, 4)
+    grouped = Examples(texts, data.labels, groups=["one", "other"] * 20)
+    assert deal(grouped, 4) == [0, 1] * 20
+
+
+def test_leaves_stay_with_their_examples_when_parts_are_joined():
+    one, other = (Examples([x], [(x,)], leaves=[f"{x}:1"]) for x in "xy")
+    assert concatenate([one, other]).leaves == ["x:1", "y:1"]
+    assert not concatenate([Examples(["a"], [("x",)])] * 2).leaves
 
 
 def test_too_few_examples_and_mixed_kinds_are_refused():

@@ -161,6 +161,19 @@ def test_loss_weights_smooths_and_reports_the_plain_entropy():
     assert float(loss) == pytest.approx(float((smooth + chosen).mean()))
 
 
+@pytest.mark.parametrize("is_multi_label", [False, True])
+def test_examples_that_do_not_count_are_left_out_of_the_sum(is_multi_label):
+    torch.manual_seed(4)
+    model = RecurrentClassifier(2, vocabulary_size=5, hidden_size=3, multi_label=is_multi_label)
+    tokens = torch.randint(5, (4, 3))
+    targets = torch.eye(2)[[0, 1, 1]] if is_multi_label else torch.tensor([0, 1, 1])
+    counts = torch.tensor([True, False, True])
+    each = [model.loss(tokens[:, [k]], None, targets[[k]])[0] for k in range(3)]
+    loss, nats = model.loss(tokens, None, targets, None, counts)
+    assert_close(loss, (each[0] + each[2]) / 3)
+    assert_close(nats, torch.stack(each).mean().detach())
+
+
 def test_multi_label_loss_is_the_entropy_of_each_class():
     model = build(multi_label=True, class_weights=[1.0, 2.0, 1.0], label_smoothing=0.2)
     tokens, targets = torch.randint(WORDS, (4, 2)), torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])

@@ -48,6 +48,23 @@ def test_each_member_has_the_gradient_that_it_has_alone(model):
     assert_close(nats, torch.stack(alone).mean())
 
 
+def test_a_member_learns_nothing_from_examples_that_it_is_not_to_see(model):
+    targets, unseen_by = torch.tensor([0, 1, 1]), torch.tensor([1, -1, 1])
+    model.loss(TOKENS, LENGTHS, targets, None, unseen_by)[0].backward()
+    for m, member in enumerate(model.members):
+        found = member.linear.weight.grad.clone()
+        member.zero_grad()
+        rows = [1] if m == 1 else [0, 1, 2]
+        own, _ = member.loss(TOKENS[:, rows], LENGTHS[rows], targets[rows])
+        (own * len(rows) / 3).backward()  # the mean is over the batch, whoever learns from it
+        assert_close(found, member.linear.weight.grad)
+    model.zero_grad()
+    model.loss(TOKENS, LENGTHS, targets, None, torch.tensor([2, 2, 2]))[0].backward()
+    gradients = [[p.grad.abs().sum() for p in member.parameters()] for member in model.members]
+    assert sum(gradients[2]) == 0
+    assert min(sum(gradients[0]), sum(gradients[1])) > 0
+
+
 def test_it_is_built_again_from_its_options_and_scales_every_member(model):
     again = ClassifierEnsemble(**model.options()).eval()
     again.load_state_dict(model.state_dict())

@@ -1,6 +1,7 @@
 """Measures against hand-computed values; the task; labels that training does not have."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from recurra.data.spelling import Alphabet
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import ArgumentError, DataError
 from recurra.models.classifier import RecurrentClassifier
+from recurra.models.classifier_ensemble import ClassifierEnsemble
 from recurra.tasks.classify.encoding import (
     EncodedExamples,
     EncodedInputs,
@@ -29,7 +31,7 @@ from recurra.tasks.classify.metrics import (
     measure_multi_label,
     reliability,
 )
-from recurra.tasks.classify.prediction import evaluate, log_probabilities, vectors
+from recurra.tasks.classify.prediction import answers, evaluate, log_probabilities, vectors
 from recurra.tasks.classify.task import ClassifierTask
 
 # three classes, six examples: right, right, 0→1, right, 2→0, and a class that nobody knows → 1
@@ -218,6 +220,35 @@ def test_prediction_in_batches_is_prediction_one_by_one(monkeypatch):
             torch.testing.assert_close(encoded[k : k + 1], model.encode(padded, lengths))
     with pytest.raises(DataError, match="no example"):
         log_probabilities(model, EncodedInputs(Ragged.of([])))
+
+
+def test_an_example_is_answered_by_the_member_that_has_not_seen_it():
+    torch.manual_seed(2)
+    model = ClassifierEnsemble(3, 2, vocabulary_size=9, embedding_size=8, hidden_size=5)
+    examples = replace(toy(10), unseen_by=torch.tensor([2, 0, 0, 2, 0, 2, 2, 0, 0, 0]))  # none of 1
+    found = answers(model, examples)
+    for k, m in enumerate(examples.unseen_by):
+        own = log_probabilities(model.members[m], examples.inputs)
+        torch.testing.assert_close(found[k], own[k])
+    nats = -found[torch.arange(10), examples.targets].mean()
+    assert evaluate(model, examples)["log_loss"] == pytest.approx(float(nats))
+    whole = replace(examples, unseen_by=None)
+    torch.testing.assert_close(answers(model, whole), log_probabilities(model, whole.inputs))
+
+
+def test_batches_say_who_does_not_learn_from_them():
+    unseen_by = torch.arange(40) % 3 - 1
+    train = replace(toy(), unseen_by=unseen_by)
+    torch.manual_seed(1)
+    model = ClassifierEnsemble(2, 2, vocabulary_size=9, embedding_size=8, hidden_size=5)
+    task = ClassifierTask(model, {"train": train}, batch_size=7, seed=3)
+    task.shard(0, 1)
+    for index in range(task.batches_per_epoch()):
+        batch = task.batch(0, index)
+        assert torch.equal(batch[4], unseen_by[task.buckets.batch(0, index)])
+        loss, _ = model.loss(*batch[:4], batch[4])
+        torch.testing.assert_close(task.training_step(batch, None).loss, loss)
+        assert not torch.allclose(loss, model.loss(*batch[:4])[0])
 
 
 def test_a_million_tokens_are_read_in_bounded_memory():

@@ -103,6 +103,7 @@ def concatenate(parts: Sequence[Examples], where: str = "the data") -> Examples:
         [item for part in parts for item in part.inputs],
         [labels for part in parts for labels in part.labels],
         parts[0].channels,
+        leaves=[leaf for part in parts for leaf in part.leaves],
     )
 
 
@@ -152,13 +153,10 @@ def hold_out(
         >>> [labels for labels in out.labels], len(kept)
         ([('x',), ('y',)], 18)
     """
-    members: dict[Any, list[int]] = defaultdict(list)
-    keys = examples.groups or [_key(item) for item in examples.inputs]
-    for i, key in enumerate(keys):
-        members[key].append(i)
+    members = _members_of_groups(examples)
     frequency = Counter(label for labels in examples.labels for label in labels)
     strata: dict[str, list[list[int]]] = defaultdict(list)
-    for group in members.values():
+    for group in members:
         labels = {label for i in group for label in examples.labels[i]}
         strata[min(labels, key=lambda label: (frequency[label], label), default="")].append(group)
     chosen: set[int] = set()
@@ -171,6 +169,30 @@ def hold_out(
             "hold out a part to measure on; pass --valid and --test, or more data"
         )
     return examples.select(kept), examples.select(sorted(chosen))
+
+
+def _members_of_groups(examples: Examples) -> list[list[int]]:
+    members: dict[Any, list[int]] = defaultdict(list)
+    keys = examples.groups or [_key(item) for item in examples.inputs]
+    for i, key in enumerate(keys):
+        members[key].append(i)
+    return list(members.values())
+
+
+def deal(examples: Examples, parts: int) -> list[int]:
+    """Which of so many parts each example is dealt to: each class evenly, by groups.
+
+    Args:
+        examples: what to deal; equal inputs, or those of a group, come into the same part.
+        parts: how many, numbered from 0.
+
+    Example:
+        >>> deal(Examples(list("abcadb"), [(label,) for label in "xxyxyx"]), 2)
+        [0, 1, 0, 0, 1, 1]
+    """
+    groups = sorted(_members_of_groups(examples), key=lambda group: examples.labels[group[0]])
+    part_of = {i: k % parts for k, group in enumerate(groups) for i in group}
+    return [part_of[i] for i in range(len(examples))]
 
 
 def _draw(groups: list[list[int]], share: float, random: np.random.Generator) -> set[int]:

@@ -132,6 +132,12 @@ def _figures(
             rivals["Mixed with n-grams"] = metrics
         valid = {name: figures["valid"]["accuracy"] for name, figures in rivals.items()}
         caption = "Log loss that rises on valid while it falls on train: learning by rote."
+        if "valid_shared_by" in metrics["data"]:
+            caption += (
+                f" Each valid example is answered by the one network of "
+                f"{metrics['data']['valid_shared_by']} that did not learn from it: on test, where "
+                "all answer together, they do better than such a single one."
+            )
         parts += ["<h2>Learning</h2>", figure(classifier_figures.learning(log, valid), caption)]
         clipped = metrics["training"]["clipped_share"]
         caption = f"The gradient was clipped on {clipped:.0%} of the steps."

@@ -19,6 +19,7 @@ from recurra.cells import Cell, resolve_cell, shipped_name
 from recurra.errors import ArgumentError, ShapeError
 from recurra.layers import Recurrent, State
 from recurra.layers.dropout import dropout
+from recurra.models.hierarchy import log_p_of_classes
 from recurra.models.pooling import Pooling
 from recurra.models.words import Spelled, WordEmbedding
 
@@ -302,13 +303,9 @@ class RecurrentClassifier(nn.Module):
         if self.multi_label:
             return functional.logsigmoid(logits)
         log_p = logits.log_softmax(1)
-        return self._of_classes(log_p) if len(self.class_of_leaf) else log_p
-
-    def _of_classes(self, log_p: Tensor) -> Tensor:
-        """log p of each class, the log of the sum over its leaves, from those of all leaves."""
-        classes = torch.arange(self.classes, device=log_p.device).unsqueeze(1)
-        is_other = self.class_of_leaf != classes  # (classes, leaves)
-        return log_p.unsqueeze(1).masked_fill(is_other, -torch.inf).logsumexp(2)
+        if not len(self.class_of_leaf):
+            return log_p
+        return log_p_of_classes(log_p, self.class_of_leaf, self.classes)
 
     def loss(
         self,
@@ -316,6 +313,7 @@ class RecurrentClassifier(nn.Module):
         lengths: Tensor | None,
         targets: Tensor,
         spelled: Spelled | None = None,
+        counts: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The training loss of a batch.
 
@@ -323,29 +321,35 @@ class RecurrentClassifier(nn.Module):
             inputs, lengths, spelled: see `read`.
             targets: (batch,), int64, the classes, or the leaves if the model has some; with
                 multi_label (batch, classes), 0 or 1.
+            counts: (batch,), bool: whether an example counts; None: all do.
 
         Returns:
-            `(loss, nats)`: the scalar to differentiate, with class weights and label smoothing; the
-            mean cross-entropy alone, detached, in nats per example.
+            `(loss, nats)`: the scalar to differentiate, with class weights and label smoothing, a
+            sum over the examples that count divided by the size of the batch, so that a batch where
+            none counts teaches nothing; the mean cross-entropy of all, detached, in nats per
+            example.
         """
         logits, smoothing = self(inputs, lengths, spelled), self.label_smoothing
-        if not self.multi_label:
+        if self.multi_label:
+            targets = targets.to(logits.dtype)
+            entropies = functional.binary_cross_entropy_with_logits
+            plain = entropies(logits, targets, reduction="none").sum(1)
+            smooth = targets * (1 - smoothing) + 0.5 * smoothing
+            weights = self.class_weights.to(logits.dtype)
+            each = (entropies(logits, smooth, reduction="none") * weights).sum(1)
+        else:
             weights, scores, truth = self.class_weights.to(logits.dtype), logits, targets
             if len(self.class_of_leaf):
                 scores, truth = self._log_p(logits), self.class_of_leaf[targets]
-            plain = functional.cross_entropy(scores, truth).detach()
+            plain = functional.cross_entropy(scores, truth, reduction="none")
             options: dict[str, Any] = {"label_smoothing": smoothing, "reduction": "none"}
             each = functional.cross_entropy(scores, truth, weights, **options)
             if len(self.class_of_leaf):
                 weights = weights[self.class_of_leaf]
                 each = (each + functional.cross_entropy(logits, targets, weights, **options)) / 2
-            return each.mean(), plain
-        targets = targets.to(logits.dtype)
-        entropies = functional.binary_cross_entropy_with_logits
-        plain = entropies(logits, targets, reduction="none").sum(1).mean().detach()
-        smooth = targets * (1 - smoothing) + 0.5 * smoothing
-        each = entropies(logits, smooth, reduction="none") * self.class_weights.to(logits.dtype)
-        return each.sum(1).mean(), plain
+        if counts is not None:
+            each = each * counts
+        return each.mean(), plain.detach().mean()
 
     def _embed(self, inputs: Tensor, spelled: Spelled | None) -> Tensor:
         is_text = bool(self.vocabulary_size)

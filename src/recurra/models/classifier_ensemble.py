@@ -6,6 +6,10 @@ Each starts from its own weights and drops its own features, so that they err di
 mean errs less than one of them, above all where there is little to learn from; its probabilities
 are better calibrated, too. All learn from the same batches, and none from the others' answers.
 Source: Lakshminarayanan et al. 2017, section 2.4 (without adversarial examples).
+
+Each may leave out examples of its own, which can then be asked of it as of a model that never saw
+them, while the others learn from them: a cross-validation committee (Krogh & Vedelsby 1995;
+Parmanto, Munro & Doyle 1996).
 """
 
 import math
@@ -104,10 +108,22 @@ class ClassifierEnsemble(nn.Module):
         lengths: Tensor | None,
         targets: Tensor,
         spelled: Spelled | None = None,
+        unseen_by: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The sum of the members' losses, so that none learns from another, and the mean of their
-        cross-entropies; see `RecurrentClassifier.loss`."""
-        found = [member.loss(inputs, lengths, targets, spelled) for member in self._all]
+        cross-entropies; see `RecurrentClassifier.loss`.
+
+        Args:
+            inputs, lengths, targets, spelled: see there.
+            unseen_by: (batch,), int64: the member that does not learn from an example, -1 for none;
+                None: all learn from all.
+        """
+        found = [
+            member.loss(
+                *(inputs, lengths, targets, spelled), None if unseen_by is None else unseen_by != m
+            )
+            for m, member in enumerate(self._all)
+        ]
         losses, nats = zip(*found, strict=True)
         return torch.stack(losses).sum(), torch.stack(nats).mean()
 

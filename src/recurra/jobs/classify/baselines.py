@@ -13,7 +13,12 @@ from torch import Tensor
 from recurra.data.ragged import Ragged
 from recurra.jobs.classify.config import ClassifierConfig
 from recurra.jobs.classify.material import Material
-from recurra.models.bag_of_ngrams import BagOfNgrams, LogisticRegression, NgramClassifier
+from recurra.models.bag_of_ngrams import (
+    BagOfNgrams,
+    LogisticRegression,
+    NgramClassifier,
+    select_rows,
+)
 from recurra.tasks.classify.encoding import scale_of, tokens_of
 from recurra.training.progress import Reporter
 
@@ -29,11 +34,14 @@ class FittedNgrams:
     Attributes:
         name: as a baseline.
         classifier: fitted to train.
-        figures: on valid and test.
+        answers: log p on valid and test, (texts, classes) each; on a text of valid that is learned
+            from, without having learned from its share.
+        figures: of these answers.
     """
 
     name: str
     classifier: NgramClassifier
+    answers: dict[str, Tensor]
     figures: dict[str, Any]
 
 
@@ -50,9 +58,9 @@ def fit_ngrams(config: ClassifierConfig, material: Material, reporter: Reporter)
         rare = 2 if len(texts["train"]) >= MANY_TEXTS else 1
         bag = BagOfNgrams(texts["train"], orders=orders, minimum_count=rare)
         rows = {split: bag.rows(tokens) for split, tokens in texts.items()}
-        regression, found = _logistic(config, material, rows, started_s)
+        regression, answers, found = _logistic(config, material, rows, started_s)
     name = f"bag_of_{tokenizer.kind}_ngrams_{orders[1]}"
-    return FittedNgrams(name, NgramClassifier(bag, regression), found)
+    return FittedNgrams(name, NgramClassifier(bag, regression), answers, found)
 
 
 def measure_baselines(
@@ -68,7 +76,7 @@ def measure_baselines(
     if material.tokenizer is None:
         with reporter.stage("logistic regression on the channels' statistics"):
             rows = {name: _statistics(material, name) for name in material.encoded}
-            _, found["channel_statistics"] = _logistic(config, material, rows, time.monotonic())
+            *_, found["channel_statistics"] = _logistic(config, material, rows, time.monotonic())
         return found
     ngrams = ngrams or fit_ngrams(config, material, reporter)
     return {**found, ngrams.name: ngrams.figures}
@@ -93,23 +101,54 @@ def _most_frequent(material: Material) -> dict[str, Any]:
 
 def _logistic(
     config: ClassifierConfig, material: Material, rows: dict[str, Rows], started_s: float
-) -> tuple[LogisticRegression, dict[str, Any]]:
-    """Logistic regression with the penalty that is best on valid by log loss, and its figures."""
+) -> tuple[LogisticRegression, dict[str, Tensor], dict[str, Any]]:
+    """Logistic regression with the penalty that is best on valid by log loss; its answers on valid
+    and test, and its figures."""
     features = int(rows["train"][0].max()) + 1
-    targets = material.encoded["train"].targets
-    model = LogisticRegression(features, len(material.classes), multi_label=targets.dim() == 2)
+    train, classes = material.encoded["train"], len(material.classes)
+    targets = train.targets if train.leaves is None else train.leaves
+    options: dict[str, Any] = {
+        "multi_label": targets.dim() == 2,
+        "class_of_leaf": material.class_of_leaf,
+    }
+    parts = _learned_and_asked(material)
+    models = [LogisticRegression(features, classes, **options) for _ in parts]
     best: dict[str, Any] = {}
     best_weights: dict[str, Tensor] = {}
+    answers: dict[str, Tensor] = {}
     for penalty in sorted(config.baseline.penalties, reverse=True):  # each starts from the last
-        model.fit(rows["train"], targets, penalty=penalty)
-        answers = {name: model.log_probabilities(rows[name]) for name in ("valid", "test")}
-        measured = material.figures(answers)
-        if not best or measured["valid"]["log_loss"] < best["valid"]["log_loss"]:
-            best = {**measured, "penalty": penalty}
-            best_weights = {key: value.clone() for key, value in model.state_dict().items()}
+        valid = torch.empty(len(material.encoded["valid"]), classes)
+        for model, (learned, asked) in zip(models, parts, strict=True):
+            model.fit(select_rows(rows["train"], learned), targets[learned], penalty=penalty)
+            valid[asked] = model.log_probabilities(select_rows(rows["valid"], asked))
+        log_loss = material.figures({"valid": valid})["valid"]["log_loss"]
+        if not best or log_loss < best["log_loss"]:
+            best, answers = {"log_loss": log_loss, "penalty": penalty}, {"valid": valid}
+            best_weights = {key: value.clone() for key, value in models[0].state_dict().items()}
+    model, penalty = models[0], best["penalty"]
     model.load_state_dict(best_weights)
-    best["parameters"] = sum(parameter.numel() for parameter in model.parameters())
-    return model, {**best, "seconds": round(time.monotonic() - started_s, 3)}
+    if len(parts) > 1:
+        model.fit(rows["train"], targets, penalty=penalty)
+    answers["test"] = model.log_probabilities(rows["test"])
+    figures = {
+        **material.figures(answers),
+        "penalty": penalty,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "seconds": round(time.monotonic() - started_s, 3),
+    }
+    return model, answers, figures
+
+
+def _learned_and_asked(material: Material) -> list[tuple[Tensor, Tensor]]:
+    """What is learned from, of train, and what is then asked, of valid: all at once, or if valid is
+    shared by its shares."""
+    train, valid = material.encoded["train"], material.encoded["valid"]
+    if train.unseen_by is None or valid.unseen_by is None:
+        return [(torch.arange(len(train)), torch.arange(len(valid)))]
+    return [
+        ((train.unseen_by != m).nonzero().squeeze(1), (valid.unseen_by == m).nonzero().squeeze(1))
+        for m in sorted(set(valid.unseen_by.tolist()))
+    ]
 
 
 def _statistics(material: Material, split: str) -> Rows:

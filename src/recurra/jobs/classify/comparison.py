@@ -32,7 +32,7 @@ def compare_classifiers(
         The content of `comparison.json`.
     """
     with reporter.stage("reading and encoding the examples"):
-        material = read_material(base.examples, is_spelled=base.is_spelled)
+        material = read_material(base.examples, **base.reading())
     baselines = measure_baselines(base, material, reporter)
     models: dict[str, Classifier] = {}
     for name, config in _members(base, cells).items():
@@ -85,7 +85,7 @@ def _drawn(entries: Mapping[str, Any], models: Mapping[str, Classifier]) -> Any:
 
 def contest_of(config: ClassifierConfig, reporter: Reporter) -> Contest:
     """See `recurra.jobs.job.Job.contest`."""
-    material = read_material(config.examples)
+    material = read_material(config.examples, **config.reading())
     name, baseline = list(measure_baselines(config, material, reporter).items())[-1]
 
     def fit(member: ClassifierConfig, folder: Path, shown: Reporter) -> Classifier | None:

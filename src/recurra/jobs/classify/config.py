@@ -32,6 +32,8 @@ class ExampleOptions(DataOptions):
         minimum_count: a word or character seen less often in the training texts is unknown.
         lowercase: fold case before anything else.
         split_punctuation: separate punctuation from words; else words stand between white space.
+        share_valid: learn from valid, too, with several `members`: each leaves out a share of its
+            own, which it alone then answers. Figures on valid are then those of single members.
     """
 
     text: str = "text"
@@ -47,6 +49,7 @@ class ExampleOptions(DataOptions):
     minimum_count: Positive = 1
     lowercase: bool = False
     split_punctuation: bool = True
+    share_valid: bool = False
 
 
 class BatchOptions(Options):
@@ -143,7 +146,7 @@ class BaselineOptions(Options):
 
     baselines: bool = True
     mix_ngrams: bool = False
-    penalties: tuple[Annotated[float, Field(gt=0)], ...] = (0.3, 0.03)
+    penalties: tuple[Annotated[float, Field(gt=0)], ...] = (0.3, 0.1, 0.03, 0.01)
 
 
 class ClassifierConfig(RunConfig):
@@ -176,6 +179,15 @@ class ClassifierConfig(RunConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _shares_valid_among_members(self) -> Self:
+        if self.examples.share_valid and self.network.members == 1:
+            raise ValueError(
+                "share_valid=true needs members of 2 or more, each of which leaves out its own "
+                "share of valid; got members=1"
+            )
+        return self
+
     @field_validator("examples")
     @classmethod
     def _has_one_hierarchy(cls, examples: ExampleOptions) -> ExampleOptions:
@@ -187,6 +199,10 @@ class ClassifierConfig(RunConfig):
     def is_spelled(self) -> bool:
         """Whether words are read with their characters."""
         return self.network.character_encoder != "none" or self.network.affix_size > 0
+
+    def reading(self) -> dict[str, Any]:
+        """What decides how the examples are read beside their own options; see `read_material`."""
+        return {"is_spelled": self.is_spelled, "members": self.network.members}
 
     def network_arguments(self) -> dict[str, Any]:
         """The model's arguments, but for what the data decides."""

@@ -5,10 +5,18 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from recurra.data import language_names
-from recurra.data.examples import Examples, ExampleSplits, in_hierarchy, split_examples
+from recurra.data.examples import (
+    Examples,
+    ExampleSplits,
+    concatenate,
+    deal,
+    in_hierarchy,
+    split_examples,
+)
 from recurra.data.labelled_series import read_series
 from recurra.data.labelled_texts import read_labelled_texts, text_files
 from recurra.data.spelling import Alphabet
@@ -27,11 +35,12 @@ class Material:
 
     Attributes:
         splits: the examples.
-        classes: the labels of train, in their order.
-        tokenizer: trained on the training texts; `None` for series.
-        alphabet: of the training texts, if words are spelled.
-        encoded: by split.
-        leaves: of classes in a hierarchy, the leaves of train, in their order.
+        classes: the labels of what is learned from, in their order.
+        tokenizer: trained on the texts that are learned from; `None` for series.
+        alphabet: of these texts, if words are spelled.
+        encoded: by split; "train" is what is learned from, and if valid is shared has valid at its
+            end.
+        class_of_leaf: of classes in a hierarchy, the class that each leaf is in.
     """
 
     splits: ExampleSplits
@@ -39,21 +48,7 @@ class Material:
     tokenizer: Tokenizer | None
     alphabet: Alphabet | None
     encoded: dict[str, EncodedExamples]
-    leaves: list[str] = field(default_factory=list)
-
-    def class_of_leaf(self) -> list[int]:
-        """The class that each leaf is in.
-
-        Raises:
-            DataError: one that is in two classes.
-        """
-        train = self.splits.train
-        pairs = zip(train.leaves, train.labels, strict=True) if train.leaves else ()
-        parents = sorted({(leaf, label) for leaf, (label,) in pairs})
-        if len(parents) > len(self.leaves):
-            (leaf, one), (_, other) = next(p for p in pairwise(parents) if p[0][0] == p[1][0])
-            raise DataError(f"leaf {leaf!r} is in the classes {one!r} and {other!r}, not in one")
-        return [self.classes.index(label) for _, label in parents]
+    class_of_leaf: list[int] = field(default_factory=list)
 
     def figures(self, answers: Mapping[str, Tensor]) -> dict[str, Any]:
         """The measures of answers, log p (examples, classes), to the examples of each split."""
@@ -64,8 +59,10 @@ class Material:
         test, steps = self.encoded["test"], self.encoded["train"].inputs.lengths
         facts: dict[str, Any] = {f"{name}_examples": len(self.encoded[name]) for name in SPLITS}
         facts |= {"classes": len(self.classes), "train_steps": int(steps.sum())}
-        if self.leaves:
-            facts["leaves"] = len(self.leaves)
+        if (shares := self.encoded["valid"].unseen_by) is not None:
+            facts["valid_shared_by"] = int(shares.max()) + 1
+        if self.class_of_leaf:
+            facts["leaves"] = len(self.class_of_leaf)
         facts["longest_train_example_in_steps"] = int(steps.max())
         if self.tokenizer is not None:
             share = test.unknown_tokens / max(1, len(test.inputs.steps.values))
@@ -80,7 +77,11 @@ class Material:
 
 
 def read_material(
-    options: ExampleOptions, splits: ExampleSplits | None = None, *, is_spelled: bool = False
+    options: ExampleOptions,
+    splits: ExampleSplits | None = None,
+    *,
+    is_spelled: bool = False,
+    members: int = 1,
 ) -> Material:
     """Read, hold out and encode the examples of a run.
 
@@ -88,6 +89,7 @@ def read_material(
         options: where the examples are and how to read them.
         splits: the examples, if they are at hand already.
         is_spelled: words are read with their characters.
+        members: among whom valid is shared, if it is.
 
     Raises:
         DataError: data that cannot be read, or that nothing can be learned from.
@@ -96,27 +98,44 @@ def read_material(
     where = ", ".join(options.data) or "the examples"
     if not len(splits.train):
         raise DataError(f"{where}: there is no training example")
-    classes = splits.train.classes()
-    check_training_labels(
-        splits.train.labels, classes, multi_label=options.multi_label, where=where
-    )
-    tokenizer = None if splits.train.is_series else train_tokenizer(options, splits.train.inputs)
+    parts = {name: getattr(splits, name) for name in SPLITS}
+    if options.share_valid:
+        parts["train"] = concatenate([splits.train, splits.valid], where)
+    learned: Examples = parts["train"]
+    classes = learned.classes()
+    check_training_labels(learned.labels, classes, multi_label=options.multi_label, where=where)
+    tokenizer = None if learned.is_series else train_tokenizer(options, learned.inputs)
     alphabet = None
     if is_spelled and tokenizer is not None:
-        alphabet = Alphabet.train(w for text in splits.train.inputs for w in tokenizer.cut(text))
-    leaves = sorted(set(splits.train.leaves))
+        alphabet = Alphabet.train(w for text in learned.inputs for w in tokenizer.cut(text))
+    leaves = sorted(set(learned.leaves))
     encoded = {
         name: encode(
-            getattr(splits, name),
+            part,
             classes,
             tokenizer,
             alphabet,
             multi_label=options.multi_label,
             leaves=leaves if name == "train" else (),
         )
-        for name in SPLITS
+        for name, part in parts.items()
     }
-    return Material(splits, classes, tokenizer, alphabet, encoded, leaves)
+    if options.share_valid:
+        shares = torch.tensor(deal(splits.valid, members))
+        unseen_by = torch.cat([torch.full((len(splits.train),), -1), shares])
+        encoded["train"] = replace(encoded["train"], unseen_by=unseen_by)
+        encoded["valid"] = replace(encoded["valid"], unseen_by=shares)
+    of_leaf = _class_of_leaf(learned, leaves, classes)
+    return Material(splits, classes, tokenizer, alphabet, encoded, of_leaf)
+
+
+def _class_of_leaf(learned: Examples, leaves: Sequence[str], classes: Sequence[str]) -> list[int]:
+    pairs = zip(learned.leaves, learned.labels, strict=True) if leaves else ()
+    parents = sorted({(leaf, label) for leaf, (label,) in pairs})
+    if len(parents) > len(leaves):
+        (leaf, one), (_, other) = next(p for p in pairwise(parents) if p[0][0] == p[1][0])
+        raise DataError(f"leaf {leaf!r} is in the classes {one!r} and {other!r}, not in one")
+    return [classes.index(label) for _, label in parents]
 
 
 def train_tokenizer(options: ExampleOptions, texts: Sequence[str]) -> Tokenizer:

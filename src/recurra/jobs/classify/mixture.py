@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from recurra.errors import RunFolderError
+from recurra.jobs.classify.baselines import FittedNgrams
 from recurra.models.bag_of_ngrams import BagOfNgrams, LogisticRegression, NgramClassifier, Token
 from recurra.tasks.interpolation import best_weight, interpolated
 from recurra.training.files import read_about, write_tensors
@@ -51,29 +52,28 @@ class Mixture:
         """Write into a run folder."""
         bag, regression = self.ngrams.bag, self.ngrams.regression
         about = {
-            "features": bag.features,
+            "counts": bag.counts,
+            "texts": bag.texts,
             "orders": list(bag.orders),
-            "classes": len(regression.bias),
+            "classes": regression.classes,
             "multi_label": regression.multi_label,
+            "class_of_leaf": regression.class_of_leaf.tolist(),
             "weight": self.weight,
         }
         write_tensors(folder / FILE, unshared(regression), about)
 
 
-def mix(
-    ngrams: NgramClassifier, log_p: Tensor, texts: Sequence[Sequence[Token]], targets: Tensor
-) -> Mixture:
+def mix(ngrams: FittedNgrams, log_p: Tensor, targets: Tensor) -> Mixture:
     """The mixture under which the targets of a valid split are most probable.
 
     Args:
         ngrams: the other model.
         log_p: of each class by the network, (texts, classes).
-        texts: their tokens.
         targets: (texts,), int64, -1 for a class that the models do not know; multi-label (texts,
             classes), 0 or 1.
     """
-    theirs = ngrams.log_probabilities(texts)
-    return Mixture(ngrams, best_weight(_of_truth(log_p, targets), _of_truth(theirs, targets)))
+    own, theirs = _of_truth(log_p, targets), _of_truth(ngrams.answers["valid"], targets)
+    return Mixture(ngrams.classifier, best_weight(own, theirs))
 
 
 def _of_truth(log_p: Tensor, targets: Tensor) -> Tensor:
@@ -95,10 +95,9 @@ def load(folder: Path) -> Mixture:
     about = read_about(path)
     try:
         first, last = about["orders"]
-        bag = BagOfNgrams.of(about["features"], (first, last))
-        regression = LogisticRegression(
-            len(bag.features), about["classes"], multi_label=about["multi_label"]
-        )
+        bag = BagOfNgrams.of(about["counts"], about["texts"], (first, last))
+        options = {name: about[name] for name in ("multi_label", "class_of_leaf")}
+        regression = LogisticRegression(len(bag.features), about["classes"], **options)
         mixture = Mixture(NgramClassifier(bag, regression), float(about["weight"]))
     except (KeyError, TypeError, ValueError) as error:
         raise RunFolderError(f"{path} describes no n-grams of ours: {error!r}") from error

@@ -15,19 +15,18 @@ from recurra.jobs.classify.baselines import fit_ngrams, measure_baselines
 from recurra.jobs.classify.classifier import Classifier
 from recurra.jobs.classify.config import ClassifierConfig
 from recurra.jobs.classify.material import SPLITS, Material, fingerprint, read_material
-from recurra.jobs.classify.mixture import Mixture, mix
+from recurra.jobs.classify.mixture import mix
 from recurra.jobs.machine import provenance
 from recurra.jobs.training import check_same_data, fit_network
-from recurra.models.bag_of_ngrams import NgramClassifier
 from recurra.models.classifier import RecurrentClassifier
 from recurra.models.classifier_ensemble import ClassifierEnsemble
-from recurra.tasks.classify.encoding import balanced_weights, scale_of, tokens_of
+from recurra.tasks.classify.encoding import balanced_weights, scale_of
 from recurra.tasks.classify.metrics import (
     confusion_matrix,
     f1_scores,
     reliability,
 )
-from recurra.tasks.classify.prediction import log_probabilities
+from recurra.tasks.classify.prediction import answers
 from recurra.tasks.classify.task import ClassifierTask
 from recurra.training.progress import Reporter
 from recurra.training.ranks import is_main_process
@@ -63,7 +62,7 @@ def train(
     started_s = time.monotonic()
     if material is None:
         with reporter.stage("reading and encoding the examples"):
-            material = read_material(config.examples, splits, is_spelled=config.is_spelled)
+            material = read_material(config.examples, splits, **config.reading())
     check_same_data(folder, fingerprint(material.splits))
     ngrams = None
     if config.baseline.mix_ngrams:
@@ -88,22 +87,23 @@ def train(
     if outcome is None:
         return None
     with reporter.stage("measuring on valid and test"):
-        answers = {n: log_probabilities(network, material.encoded[n].inputs) for n in SPLITS[1:]}
+        found = {name: answers(network, material.encoded[name]) for name in SPLITS[1:]}
         own: dict[str, Any] = {
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "seconds": round(outcome.seconds, 3),
         }
         mixture = None
         if ngrams is not None:
-            alone = {**own, **material.figures(answers)}
-            mixture, answers = _mixed(ngrams.classifier, material, answers)
+            alone = {**own, **material.figures(found)}
+            mixture = mix(ngrams, found["valid"], material.encoded["valid"].targets)
+            found = {n: mixture.mixed_with(found[n], ngrams.answers[n]) for n in found}
             own["parameters"] += mixture.parameters()
             own |= {"network_weight": round(mixture.weight, 4), "network_alone": alone}
         metrics = {
             "task": "classify",
             "model": "recurrent",
             "description": config.description(),
-            **_measures(material, answers),
+            **_measures(material, found),
             **own,
             "baselines": dict(baselines),
             "steps_per_s": round(outcome.units_per_s, 1),
@@ -146,7 +146,7 @@ def build_network(
         num_characters=0 if material.alphabet is None else len(material.alphabet),
         channels=len(material.splits.train.channels),
         multi_label=config.examples.multi_label,
-        class_of_leaf=material.class_of_leaf(),
+        class_of_leaf=material.class_of_leaf,
         class_weights=_class_weights(config, material),
         **config.network_arguments(),
     )
@@ -175,17 +175,6 @@ def _class_weights(config: ClassifierConfig, material: Material) -> list[float]:
             f"{', '.join(material.classes)}"
         )
     return [asked.get(label, 1.0) for label in material.classes]
-
-
-def _mixed(
-    ngrams: NgramClassifier, material: Material, answers: dict[str, torch.Tensor]
-) -> tuple[Mixture, dict[str, torch.Tensor]]:
-    """The network's answers on valid and test mixed with those of n-grams, and how."""
-    assert material.tokenizer is not None
-    tokenizer, valid = material.tokenizer, material.encoded["valid"]
-    texts = {name: tokens_of(material.encoded[name].inputs, tokenizer) for name in answers}
-    mixture = mix(ngrams, answers["valid"], texts["valid"], valid.targets)
-    return mixture, {name: mixture.mixed(own, texts[name]) for name, own in answers.items()}
 
 
 def _measures(material: Material, answers: dict[str, torch.Tensor]) -> dict[str, Any]:

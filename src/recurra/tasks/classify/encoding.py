@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any
 
@@ -40,6 +40,10 @@ class EncodedInputs:
         """Steps of each input, (inputs,), int64."""
         return self.steps.lengths
 
+    def select(self, indices: Tensor) -> "EncodedInputs":
+        """The inputs at `indices`, (inputs,), int64, in that order."""
+        return replace(self, steps=Ragged.of([self.steps[k] for k in indices.tolist()]))
+
     def batch(
         self, indices: Sequence[int] | np.ndarray, longest: int | None = None
     ) -> tuple[Tensor, Tensor, Spellings | None]:
@@ -64,6 +68,8 @@ class EncodedExamples:
         unknown_tokens: how many tokens are the unknown one.
         leaves: of classes in a hierarchy, the leaf of each example, (examples,), int64: what a
             model with leaves is trained on.
+        unseen_by: the member of an ensemble that does not learn from an example, (examples,),
+            int64, -1 for none; `None`: training is over all of train, and nothing of valid.
     """
 
     inputs: EncodedInputs
@@ -71,6 +77,7 @@ class EncodedExamples:
     unknown_labels: dict[str, int] = field(default_factory=dict)
     unknown_tokens: int = 0
     leaves: Tensor | None = None
+    unseen_by: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)

@@ -1,6 +1,6 @@
 """Probabilities and vectors of many sequences, in batches by length and bounded memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -21,6 +21,20 @@ def log_probabilities(model: nn.Module, inputs: EncodedInputs) -> Tensor:
     return _by_batches(model, inputs, model.log_probabilities)  # type: ignore[arg-type]
 
 
+def answers(model: nn.Module, examples: EncodedExamples) -> Tensor:
+    """log p of every class for each example, (examples, classes): of an ensemble with examples that
+    one member did not learn from, the answer of that member alone."""
+    if examples.unseen_by is None:
+        return log_probabilities(model, examples.inputs)
+    parts, orders = [], []
+    for m, member in enumerate(model.members):  # type: ignore[arg-type]
+        own = (examples.unseen_by == m).nonzero().squeeze(1)
+        if len(own):
+            parts.append(log_probabilities(member, examples.inputs.select(own)))
+            orders.append(own)
+    return _in_order(parts, torch.cat(orders))
+
+
 def vectors(model: nn.Module, inputs: EncodedInputs) -> Tensor:
     """The sentence vector of each sequence, (sequences, vector_size), on the CPU."""
     return _by_batches(model, inputs, model.encode)  # type: ignore[arg-type]
@@ -28,7 +42,7 @@ def vectors(model: nn.Module, inputs: EncodedInputs) -> Tensor:
 
 def evaluate(model: nn.Module, examples: EncodedExamples) -> dict[str, float]:
     """The measures of `metrics.py` on encoded examples."""
-    return figures(log_probabilities(model, examples.inputs), examples.targets)
+    return figures(answers(model, examples), examples.targets)
 
 
 def _by_batches(model: nn.Module, inputs: EncodedInputs, function: Callable[..., Tensor]) -> Tensor:
@@ -44,5 +58,10 @@ def _by_batches(model: nn.Module, inputs: EncodedInputs, function: Callable[...,
             there = None if spelled is None else tuple(part.to(device) for part in spelled)
             parts.append(function(padded.to(device), lengths.to(device), there).cpu())
             orders.append(chosen)
-    joined = torch.cat(parts)
-    return torch.empty_like(joined).index_copy_(0, torch.from_numpy(np.concatenate(orders)), joined)
+    return _in_order(parts, torch.from_numpy(np.concatenate(orders)))
+
+
+def _in_order(parts: Sequence[Tensor], order: Tensor) -> Tensor:
+    """Rows where `order` says that each of those of `parts`, end to end, belongs."""
+    joined = torch.cat(list(parts))
+    return torch.empty_like(joined).index_copy_(0, order, joined)

@@ -87,8 +87,11 @@ class ClassifierTask:
         """Batches that read every training example once."""
         return len(self.buckets)
 
-    def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor, Tensor, Spellings | None, int]:
-        """Inputs (time, rows, …), lengths (rows,), targets, spelled words; steps of all ranks."""
+    def batch(
+        self, epoch: int, index: int
+    ) -> tuple[Tensor, Tensor, Tensor, Spellings | None, Tensor | None, int]:
+        """Inputs (time, rows, …), lengths (rows,), targets, spelled words, who does not learn from
+        the rows (rows,); steps of all ranks."""
         rows = self.buckets.batch(epoch, index)
         while len(rows) % self._ranks:
             rows = rows + rows[: self._ranks - len(rows) % self._ranks]
@@ -97,7 +100,8 @@ class ClassifierTask:
             lengths = lengths.clamp_max(self.longest)
         own = rows[self._rank :: self._ranks]
         padded, own_lengths, spelled = self._train.inputs.batch(own, self.longest)
-        return padded, own_lengths, self._learned[own], spelled, int(lengths.sum())
+        unseen_by = None if self._train.unseen_by is None else self._train.unseen_by[own]
+        return padded, own_lengths, self._learned[own], spelled, unseen_by, int(lengths.sum())
 
     def count(self, batch: Any) -> int:
         """Real steps that all ranks read in this batch."""
@@ -112,8 +116,9 @@ class ClassifierTask:
 
     def training_step(self, batch: Any, carry: Any) -> Step:
         """Loss of one batch."""
-        inputs, lengths, targets, spelled, _ = batch
-        loss, nats = self._network.loss(inputs, lengths, targets, spelled)
+        inputs, lengths, targets, spelled, unseen_by, _ = batch
+        committee = {} if unseen_by is None else {"unseen_by": unseen_by}
+        loss, nats = self._network.loss(inputs, lengths, targets, spelled, **committee)
         return Step(loss, None, {"nats_per_example": nats})
 
     def evaluate(self, split: str) -> dict[str, float]:
