@@ -114,7 +114,7 @@ READERS = {"trec": read_trec, "names": read_names, "vowels": read_vowels}
 
 
 def measure(name: str, folder: Path, seeds: list[int], kept: dict[str, Any]) -> dict[str, Any]:
-    """Test figures over the seeds, those of `kept` with the same options included, and baselines.
+    """Test figures over the seeds, those of `kept` with the same options included; baselines anew.
 
     Args:
         name: of the data.
@@ -125,7 +125,8 @@ def measure(name: str, folder: Path, seeds: list[int], kept: dict[str, Any]) -> 
     splits = READERS[name](folder)
     kept = kept if kept.get("options") == OPTIONS[name] else {}
     runs = {run["seed"]: run for run in kept.get("runs", [])}
-    baselines, model = kept.get("baselines", {}), None
+    baselines: dict[str, Any] = {}
+    model = None
     for seed in seeds:
         load_before = os.getloadavg()[0]
         started_s, started_cpu_s = time.monotonic(), time.process_time()

@@ -1,5 +1,7 @@
 """Classifier and pooling against the plain way: ragged, empty, in chunks, step by step."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -257,6 +259,26 @@ def test_a_bag_counts_what_training_texts_have():
     assert [bag.features[i] for i in indices] == ["a", "b"]
     assert values.norm().item() == pytest.approx(1)
     assert starts.tolist() == [0, 2, 2]
+
+
+def test_ngrams_count_by_how_rare_they_are_and_the_lengths_are_one():
+    bag = BagOfNgrams([list("ab"), list("ab"), list("ac")], orders=(1, 1))
+    indices, values, _ = bag.rows([list("aac")])
+    expected = torch.tensor([(1 + math.log(2)) * math.log(4 / 3) ** 0.5, math.log(4 / 1) ** 0.5])
+    assert [bag.features[i] for i in indices] == ["a", "c"]
+    assert_close(values, expected / expected.norm())
+    again = BagOfNgrams.of(bag.counts, bag.texts, bag.orders)
+    assert_close(again.rows([list("aac")]), bag.rows([list("aac")]))
+
+
+def test_a_regression_over_leaves_answers_with_classes():
+    rows = torch.tensor([0, 1, 2]), torch.ones(3), torch.tensor([0, 1, 2])
+    model = LogisticRegression(3, 2, class_of_leaf=[0, 1, 0])
+    model.fit(rows, torch.tensor([0, 1, 2]), penalty=0.1)
+    p = model(rows).detach().softmax(1)
+    assert p.argmax(1).tolist() == [0, 1, 2]
+    expected = torch.stack([p[:, 0] + p[:, 2], p[:, 1]], 1)
+    assert_close(model.log_probabilities(rows).exp(), expected)
 
 
 def test_ngrams_end_where_a_token_is_unknown_in_texts_and_in_streams():

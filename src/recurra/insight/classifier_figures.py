@@ -18,7 +18,7 @@ def learning(rows: Rows, baselines: Mapping[str, float]) -> Any:
     figure, (top, below) = stack(2, 7.2, 5.2, sharex=True)
     epochs, valid = series(rows, "epoch", "valid_accuracy")
     percent = [100 * value for value in valid]
-    top.plot(epochs, percent, "o-", color=BLUE, ms=3.5, label="valid")
+    top.plot(epochs, percent, "o-", color=BLUE, ms=3.5, label="the network on valid")
     for (name, value), dashes in zip(baselines.items(), ("--", ":", "-."), strict=False):
         label = f"{name} on valid: {100 * value:.1f} %"
         top.axhline(100 * value, color=ORANGE, lw=1.2, ls=dashes, label=label)
@@ -115,16 +115,18 @@ def comparison(
     figure, (bars, curves) = stack(2, 7.2, 6.8, height_ratios=[1, 1.2])
     colors = dict(zip(logs, COLORS, strict=False))
     _bars(bars, accuracies, {name: colors.get(name, GREY) for name in accuracies})
-    title(bars, "Accuracy after the same number of epochs: longer is better")
+    title(bars, "Test accuracy: longer is better")
     for name, rows in logs.items():
         epochs, values = series(rows, "epoch", "valid_accuracy")
         percent = [100 * value for value in values]
-        curves.plot(epochs, percent, "o-", ms=3, color=colors[name], label=name)
+        curves.plot(epochs, percent, "o-", ms=3, color=colors[name])
+    at_right = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
     for name, value in flat.items():
-        curves.axhline(100 * value, color=GREY, lw=1.2, ls="--", label=name)
+        curves.axhline(100 * value, color=GREY, lw=1.2, ls="--")
+        curves.annotate(name, (1, 100 * value), (-4, 3), fontsize=9, color=GREY, **at_right)
     curves.set(xlabel="epochs", ylabel="valid accuracy, %")
-    title(curves, "Learning: the same examples, in the same order")
-    curves.legend(loc="lower right", frameon=False)
+    curves.margins(y=0.1)
+    title(curves, "Learning, in the colours of the bars")
     return figure
 
 

@@ -136,7 +136,7 @@ def _figures(
             caption += (
                 f" Each valid example is answered by the one network of "
                 f"{metrics['data']['valid_shared_by']} that did not learn from it: on test, where "
-                "all answer together, they do better than such a single one."
+                "all answer together, they mostly do better than such a single one."
             )
         parts += ["<h2>Learning</h2>", figure(classifier_figures.learning(log, valid), caption)]
         clipped = metrics["training"]["clipped_share"]
