@@ -126,6 +126,7 @@ def comparison(
         curves.annotate(name, (1, 100 * value), (-4, 3), fontsize=9, color=GREY, **at_right)
     curves.set(xlabel="epochs", ylabel="valid accuracy, %")
     curves.margins(y=0.1)
+    curves.xaxis.get_major_locator().set_params(integer=True)
     title(curves, "Learning, in the colours of the bars")
     return figure
 
@@ -135,5 +136,5 @@ def _bars(axes: Any, accuracies: Mapping[str, float], colors: Mapping[str, str])
     values = [100 * accuracies[name] for name in names]
     drawn = axes.barh(names, values, color=[colors[name] for name in names], height=0.62)
     axes.bar_label(drawn, fmt="%.1f", padding=4)
-    axes.set(xlabel="test accuracy, %", xlim=(0, max(1.0, *values) * 1.1))
+    axes.set(xlabel="test accuracy, %", xlim=(0, max(1.0, *values) * 1.14))
     axes.grid(visible=False)
