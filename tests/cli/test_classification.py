@@ -399,6 +399,8 @@ def test_sharing_valid_needs_several_members(moods, waves, tmp_path):
     assert answered("evaluate", folder)["accuracy"] == pytest.approx(found["test"]["accuracy"])
     page = (folder / "report.html").read_text()
     assert "did not learn from it" in page
+    again = recurra("train", "classify", "--resume", folder, "--max-epochs", 5, "--json")
+    assert json.loads(again.stdout)["data"]["valid_shared_by"] == 2
 
 
 def test_labels_in_a_hierarchy_are_learned_to_their_leaves_and_answered_by_class(tmp_path):
