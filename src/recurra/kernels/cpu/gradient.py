@@ -7,8 +7,14 @@ import torch
 from torch import Tensor
 
 from recurra.kernels.cpu.form import Form, Order
-from recurra.kernels.cpu.products import along_rows, pack_turned, sum_of_products
-from recurra.kernels.cpu.scan import Scan, call, gather_batch, gather_rows, product
+from recurra.kernels.cpu.products import (
+    along_rows,
+    linear,
+    linear_in_bfloat16,
+    pack_turned,
+    sum_of_products,
+)
+from recurra.kernels.cpu.scan import Scan, call, gather_batch, gather_rows
 from recurra.kernels.cpu.scratch import scratch
 from recurra.reference import Parameters
 
@@ -149,9 +155,13 @@ def _hidden_blocks(run: Scan, back: _Back) -> Tensor:
 def _input_gradient(run: Scan, back: _Back, x: Tensor, parameters: Parameters) -> Tensor:
     form, schedule = run.form, run.schedule
     weight = _ordered(parameters.weight_ih, form.input_order, len(form.cell.gates))
-    rows = product(form, _input_blocks(run, back), weight.t())
+    blocks = _input_blocks(run, back)
+    if form.options.in_bfloat16:
+        rows = linear_in_bfloat16(blocks, weight.t(), None, form.host)
+    else:
+        rows = linear(blocks, weight.t())
     if schedule.index is None:
-        return rows.view(x.shape)
+        return rows.reshape(x.shape)
     result = rows.new_zeros(schedule.time * schedule.batch, x.shape[-1])
     return result.index_copy_(0, schedule.index, rows).view(x.shape)
 

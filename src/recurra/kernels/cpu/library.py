@@ -91,7 +91,7 @@ def _scan(
         return [*sequences, *last]
     sizes = (*x.shape[:2], run.form.hidden, run.form.output)
     pairs = zip(kept_buffers(run), kept_shapes(run.form.plan, *sizes), strict=True)
-    kept = [_with_rows(buffer, shape[0]).view(torch.int32) for buffer, shape in pairs]
+    kept = [_with_rows(buffer, shape[0]).contiguous().view(torch.int32) for buffer, shape in pairs]
     # an operator's results must not share memory: the sequences do with what is kept
     return [*(s.clone() for s in sequences), *last, *kept]
 

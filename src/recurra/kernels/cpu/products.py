@@ -43,7 +43,13 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.addmm(bias, rows, weight.t(), out=result)
 
 
-def linear_in_bfloat16(rows: Tensor, weight: Tensor, bias: Tensor | None, host: Host) -> Tensor:
+def linear_in_bfloat16(
+    rows: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    host: Host,
+    memory: Callable[[int, int], Tensor] = torch.empty,
+) -> Tensor:
     """rows @ weight.T + bias in float32, of operands rounded to bfloat16; rows may lie apart.
 
     Args:
@@ -51,6 +57,10 @@ def linear_in_bfloat16(rows: Tensor, weight: Tensor, bias: Tensor | None, host: 
         weight: (units, depth), float32.
         bias: (units,), float32, or None.
         host: one that multiplies bfloat16.
+        memory: gives that for the result.
+
+    Returns:
+        (rows, units), each row padded to whole vectors in memory.
     """
     (count, depth), units = rows.shape, weight.shape[0]
     width = -(-units // host.lanes) * host.lanes
@@ -63,14 +73,14 @@ def linear_in_bfloat16(rows: Tensor, weight: Tensor, bias: Tensor | None, host: 
         start[:units] = bias
     couples = scratch("couples of rows", threads * couples_thread)
     tiles, _ = tile_table(host, in_bfloat16=True)
-    result = rows.new_empty(count, width)
+    result = memory(count, width)
     values = _Values(  # in the order of ROW_ARGUMENTS
         count, depth, units, rows.data_ptr(), rows.stride(0), packed.data_ptr(), start.data_ptr(),
         result.data_ptr(), width, tiles.data_ptr(), couples.data_ptr(), couples_row,
         couples_thread, *_thread_functions(),
     )  # fmt: skip
     _run(host, "product_of_rows", values, threads)
-    return result if width == units else result[:, :units].contiguous()
+    return result[:, :units]
 
 
 def sum_of_products(

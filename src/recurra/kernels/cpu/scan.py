@@ -15,7 +15,7 @@ from recurra.kernels.cpu.couples import along_columns
 from recurra.kernels.cpu.form import Form, Pass, form_for, kept_widths
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.products import linear, linear_in_bfloat16, pack
-from recurra.kernels.cpu.scratch import scratch
+from recurra.kernels.cpu.scratch import lent, scratch
 from recurra.kernels.cpu.threads import thread_limit
 from recurra.kernels.plan import Options, Plan
 from recurra.kernels.schedule import Schedule, make_schedule
@@ -79,10 +79,11 @@ def scan_forward(
     kept = _room(form, schedule)
     bias = _input_bias(form.plan, parameters)
     if controls.rows is None:
-        kept["gates"] = product(form, gather_rows(x, schedule), parameters.weight_ih, bias)
+        kept["gates"] = _input_product(form, gather_rows(x, schedule), parameters.weight_ih, bias)
     else:
         rows = gather_rows(controls.rows.unsqueeze(-1), schedule).view(-1)
-        kept["gates"] = product(form, x, parameters.weight_ih, bias).index_select(0, rows)
+        distinct = _input_product(form, x, parameters.weight_ih, bias)
+        kept["gates"] = distinct.index_select(0, rows)
     states = tuple([_state_buffer(form, schedule, k, initial) for k, initial in enumerate(state)])
     run = _with_constants(form, schedule, parameters, controls, kept, states)
     call(run, form.forward, _forward_weights(form, parameters))
@@ -146,7 +147,7 @@ def _room(form: Form, schedule: Schedule) -> dict[str, Tensor]:
     """Memory for what the loop keeps, besides the gates; without gradients for one step's."""
     others = [(name, columns) for name, columns in form.kept.items() if name != "gates"]
     if form.options.needs_gradient:
-        return {name: torch.empty(schedule.rows, columns) for name, columns in others}
+        return {name: lent(schedule.rows, columns) for name, columns in others}
     return {name: scratch(f"scan {name}", schedule.batch, columns) for name, columns in others}
 
 
@@ -164,10 +165,10 @@ def _input_bias(plan: Plan, parameters: Parameters) -> Tensor | None:
     return total.view(-1)
 
 
-def product(form: Form, rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _input_product(form: Form, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """rows @ weight.T + bias, over all steps at once, as exact as the form's other products."""
     if form.options.in_bfloat16 and rows.shape[1] > 1:
-        return linear_in_bfloat16(rows, weight, bias, form.host)
+        return linear_in_bfloat16(rows, weight, bias, form.host, lent)
     return linear(rows, weight, bias)
 
 
@@ -289,11 +290,12 @@ def call(
         given["barriers"] = torch.zeros(form.threads, 8, dtype=torch.int64)
     for name, rows in run.kept.items():
         given[f"{name}.at"] = rows
+    numbers = {**run.numbers, "gates.row": run.kept["gates"].stride(0), **(numbers or {})}
     for k, states in enumerate(run.states):
         given[f"state{k}.at"] = given[f"previous{k}.at"] = states
         if form.options.has_reset:
             given[f"start{k}"] = states[_start_row(run, k) :]
-    code.run(given, {**run.numbers, **numbers} if numbers else run.numbers)
+    code.run(given, numbers)
 
 
 def _start_row(run: Scan, k: int) -> int:

@@ -1,10 +1,12 @@
-"""Memory that kernels work in, kept by each thread from call to call.
+"""Memory that kernels work in, kept from call to call.
 
 Memory asked for anew comes as pages that the system clears one by one: for a weight that is packed
-this takes longer than the packing, for the products of a softmax a tenth of their time.
+this takes longer than the packing, for the products of a softmax a tenth of their time, and for
+what a scan keeps for its backward pass as long as the product that fills it.
 """
 
 import threading
+import weakref
 from math import prod
 from typing import NamedTuple
 
@@ -13,6 +15,8 @@ from torch import Tensor
 
 # What is larger is not kept: its work takes long enough.
 MOST_NUMBERS = 32 << 20
+# What is smaller than this is not lent: it comes from memory that the process has already.
+LEAST_LENT = 1 << 20
 _kept = threading.local()
 
 
@@ -38,6 +42,43 @@ def scratch(name: str, *shape: int) -> Tensor:
         numbers = found.numbers
     memory[name] = _Memory(numbers, shape, numbers[:count].view(shape))
     return memory[name].view
+
+
+def lent(*shape: int) -> Tensor:
+    """Memory for float32 numbers of any value, until no tensor uses it; then it is lent again.
+
+    No more is kept than was in use at one time.
+
+    Args:
+        shape: of the tensor.
+    """
+    count = prod(shape)
+    if not LEAST_LENT <= count <= MOST_NUMBERS:
+        return torch.empty(shape)
+    numbers = _take(count)
+    array = numbers.numpy()[:count]
+    weakref.finalize(array, _give_back, numbers).atexit = False  # when the tensors' memory is freed
+    return torch.from_numpy(array).view(shape)
+
+
+def _take(count: int) -> Tensor:
+    fitting = {key: n.numel() for key, n in _returned.items() if count <= n.numel() <= 2 * count}
+    found = _returned.pop(min(fitting, key=fitting.__getitem__), None) if fitting else None
+    numbers = torch.empty(count) if found is None else found
+    _use["now"] += numbers.numel()
+    _use["most"] = max(_use.values())
+    return numbers
+
+
+def _give_back(numbers: Tensor) -> None:
+    _use["now"] -= numbers.numel()
+    _returned[numbers.data_ptr()] = numbers
+    while _use["now"] + sum(n.numel() for n in list(_returned.values())) > _use["most"]:
+        _returned.pop(next(iter(_returned)))
+
+
+_returned: dict[int, Tensor] = {}  # by address, the oldest first
+_use = {"now": 0, "most": 0}  # numbers in tensors that are in use, now and at most so far
 
 
 class _Memory(NamedTuple):
