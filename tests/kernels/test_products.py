@@ -10,9 +10,10 @@ from recurra.kernels.cpu.couples import along_columns
 from recurra.kernels.cpu.host import LEVELS, find_host
 from recurra.kernels.cpu.products import (
     along_rows,
-    linear_in_bfloat16,
+    linear,
     pack,
     pack_turned,
+    product_of_rows,
     sum_of_products,
 )
 
@@ -64,11 +65,25 @@ def test_products_in_bfloat16_are_those_of_the_rounded_numbers(rows, m, n):
     w = weight.bfloat16().double()
     scale = (a.abs() @ w.abs().t()).clamp_min(1)
     for offset in (bias, None):
-        product = linear_in_bfloat16(left, weight, offset, find_host())
+        product = linear(left, weight, offset, find_host(), in_bfloat16=True)
         expected = a @ w.t() + (0 if offset is None else offset)
         assert product.shape == (rows, n)
         assert product.stride(1) == 1
         assert ((product - expected).abs() / scale).max() < 1e-6
+
+
+@pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.level)
+@pytest.mark.parametrize(("rows", "m", "n"), SIZES)
+def test_products_of_rows_equal_those_in_float64(host, rows, m, n):
+    torch.manual_seed(rows + m + n)
+    left, weight, bias = torch.randn(rows, m + 3)[:, 1 : m + 1], torch.randn(n, m), torch.randn(n)
+    a, w = left.double(), weight.double()
+    scale = (a.abs() @ w.abs().t()).clamp_min(1)
+    by_rows = linear(left, weight, bias, host)
+    assert ((by_rows - (a @ w.t() + bias)).abs() / scale).max() < 1e-6
+    turned = pack_turned(weight.t(), host, "turned")
+    product = product_of_rows(left, turned, n, None, host)
+    assert ((product - a @ w.t()).abs() / scale).max() < 1e-6
 
 
 @in_bfloat16

@@ -9,9 +9,9 @@ from torch import Tensor
 from recurra.kernels.cpu.form import Form, Order
 from recurra.kernels.cpu.products import (
     along_rows,
-    linear,
-    linear_in_bfloat16,
+    library_linear,
     pack_turned,
+    product_of_rows,
     sum_of_products,
 )
 from recurra.kernels.cpu.scan import Scan, call, gather_batch, gather_rows
@@ -155,11 +155,13 @@ def _hidden_blocks(run: Scan, back: _Back) -> Tensor:
 def _input_gradient(run: Scan, back: _Back, x: Tensor, parameters: Parameters) -> Tensor:
     form, schedule = run.form, run.schedule
     weight = _ordered(parameters.weight_ih, form.input_order, len(form.cell.gates))
-    blocks = _input_blocks(run, back)
-    if form.options.in_bfloat16:
-        rows = linear_in_bfloat16(blocks, weight.t(), None, form.host)
-    else:
-        rows = linear(blocks, weight.t())
+    blocks, in_bfloat16 = _input_blocks(run, back), form.options.in_bfloat16
+    if schedule.index is None and not in_bfloat16:
+        return library_linear(blocks, weight.t()).view(x.shape)
+    packed = _packed(form, weight, "input")
+    rows = product_of_rows(
+        blocks, packed, weight.shape[1], None, form.host, in_bfloat16=in_bfloat16
+    )
     if schedule.index is None:
         return rows.reshape(x.shape)
     result = rows.new_zeros(schedule.time * schedule.batch, x.shape[-1])

@@ -29,8 +29,11 @@ LEAST_ONEDNN = 1_000_000
 _Values = ctypes.c_int64 * max(len(SUM_ARGUMENTS), len(ROW_ARGUMENTS), len(PACK_ARGUMENTS))
 
 
-def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """rows @ weight.T + bias, by oneDNN where torch has it: the fastest here by far if large."""
+def library_linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """rows @ weight.T + bias by oneDNN, where torch has it.
+
+    The fastest here if large, once it has met this number of rows: it prepares itself for each.
+    """
     if rows.shape[1] == 1:  # a single feature: an outer product, in which libraries are slow
         column = weight[:, 0]
         return rows * column if bias is None else torch.addcmul(bias, rows, column)
@@ -43,43 +46,64 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.addmm(bias, rows, weight.t(), out=result)
 
 
-def linear_in_bfloat16(
+def linear(
     rows: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     host: Host,
+    *,
+    in_bfloat16: bool = False,
     memory: Callable[[int, int], Tensor] = torch.empty,
 ) -> Tensor:
-    """rows @ weight.T + bias in float32, of operands rounded to bfloat16; rows may lie apart.
+    """rows @ weight.T + bias for a weight (units, depth); see `product_of_rows`."""
+    blocks = along_columns(weight) if in_bfloat16 else weight
+    packed = pack(blocks.unsqueeze(0), host, "input")
+    return product_of_rows(
+        rows, packed, len(weight), bias, host, in_bfloat16=in_bfloat16, memory=memory
+    )
+
+
+def product_of_rows(
+    rows: Tensor,
+    packed: Tensor,
+    units: int,
+    bias: Tensor | None,
+    host: Host,
+    *,
+    in_bfloat16: bool = False,
+    memory: Callable[[int, int], Tensor] = torch.empty,
+) -> Tensor:
+    """rows @ W + bias, summed in float32; rows may lie any distance apart.
 
     Args:
         rows: (rows, depth), float32, with columns side by side.
-        weight: (units, depth), float32.
+        packed: W, (depth, units), by `pack` or `pack_turned`; of couples if `in_bfloat16`.
+        units: of W.
         bias: (units,), float32, or None.
-        host: one that multiplies bfloat16.
+        host: the tiles are for.
+        in_bfloat16: round the rows' numbers to bfloat16.
         memory: gives that for the result.
 
     Returns:
         (rows, units), each row padded to whole vectors in memory.
     """
-    (count, depth), units = rows.shape, weight.shape[0]
+    count, depth = rows.shape
     width = -(-units // host.lanes) * host.lanes
-    threads = thread_limit() if count * weight.numel() >= LEAST_PRODUCT else 1
-    couples_row = row_size(depth, host)
+    threads = thread_limit() if count * depth * units >= LEAST_PRODUCT else 1
+    couples_row = row_size(depth, host) if in_bfloat16 else 0
     couples_thread = BLOCK_ROWS * couples_row
-    packed = pack(along_columns(weight).unsqueeze(0), host, "input")
+    couples = scratch("couples of rows", threads * couples_thread)
     start = rows.new_zeros(width)
     if bias is not None:
         start[:units] = bias
-    couples = scratch("couples of rows", threads * couples_thread)
-    tiles, _ = tile_table(host, in_bfloat16=True)
+    tiles, _ = tile_table(host, in_bfloat16=in_bfloat16)
     result = memory(count, width)
     values = _Values(  # in the order of ROW_ARGUMENTS
         count, depth, units, rows.data_ptr(), rows.stride(0), packed.data_ptr(), start.data_ptr(),
         result.data_ptr(), width, tiles.data_ptr(), couples.data_ptr(), couples_row,
         couples_thread, *_thread_functions(),
     )  # fmt: skip
-    _run(host, "product_of_rows", values, threads)
+    _run(host, "product_of_couples" if in_bfloat16 else "product_of_rows", values, threads)
     return result[:, :units]
 
 

@@ -8,8 +8,8 @@ panels of its own. Σ_r A[r, m] comes with it.
 
 `sum_of_couples` is the same in bfloat16: couples of neighbouring r, rounded as they are copied.
 
-`product_of_rows`: C[r, n] = Σ_k A[r, k] W[n, k] + bias[n] in bfloat16, in the loop's own tiles,
-some rows at a time (BLOCK_ROWS), each rounded to couples once. Threads share the rows.
+`product_of_rows`: C[r, n] = Σ_k A[r, k] W[n, k] + bias[n], in the loop's own tiles, some rows at a
+time (BLOCK_ROWS). Threads share the rows. `product_of_couples` rounds each row to couples first.
 
 `pack_units` and `pack_turned` put a weight into the order in which `tiles` reads it; `couple_rows`
 rounds neighbouring rows to couples.
@@ -62,13 +62,15 @@ def build_products(host: Host) -> ir.Module:
     module = ir.Module("products")
     functions: list[tuple[str, tuple[str, ...], Callable[[ir.Function, Host], None]]] = [
         ("sum_of_products", SUM_ARGUMENTS, partial(_sum_of_products, in_bfloat16=False)),
+        ("product_of_rows", ROW_ARGUMENTS, partial(_product_of_rows, in_bfloat16=False)),
         ("pack_units", PACK_ARGUMENTS, _pack_units),
         ("pack_turned", PACK_ARGUMENTS, _pack_turned),
     ]
     if host.multiplies_bfloat16:
         emit_couples = partial(_sum_of_products, in_bfloat16=True)
         functions.append(("sum_of_couples", SUM_ARGUMENTS, emit_couples))
-        functions.append(("product_of_rows", ROW_ARGUMENTS, _product_of_rows))
+        emit_rows = partial(_product_of_rows, in_bfloat16=True)
+        functions.append(("product_of_couples", ROW_ARGUMENTS, emit_rows))
         functions.append(("couple_rows", PACK_ARGUMENTS, _couple_rows))
     for name, names, emit in functions:
         type_ = ir.FunctionType(ir.VoidType(), [POINTER, I64, I64])
@@ -291,31 +293,33 @@ def _tile(module: ir.Module, host: Host, vectors: int, in_bfloat16: bool) -> ir.
 # -- a weight's product of many rows ---------------------------------------------------------------
 
 
-def _product_of_rows(function: ir.Function, host: Host) -> None:
+def _product_of_rows(function: ir.Function, host: Host, *, in_bfloat16: bool) -> None:
     given = _Arguments(function, ROW_ARGUMENTS)
     builder, lanes = given.builder, host.lanes
     v, depth = Vectors(builder, host), given["depth"]
-    couples = _ceiling(builder, depth, 2)
+    steps = _ceiling(builder, depth, 2) if in_bfloat16 else depth
     vectors = _ceiling(builder, given["units"], lanes)
     own = given.at("couples", builder.mul(given.thread, given["couples_thread"]))
     first, stop = given.share(given["rows"])
     tiles = builder.inttoptr(given["tiles"], POINTER)
     with loop(builder, first, stop, BLOCK_ROWS) as start:
         count = least(builder, integer(BLOCK_ROWS), builder.sub(stop, start))
-        a = given.at("a", builder.mul(start, given["a_row"]))
-        round_rows(v, a, given["a_row"], count, depth, own, given["couples_row"])
+        rows = given.at("a", builder.mul(start, given["a_row"])), given["a_row"]
+        if in_bfloat16:
+            round_rows(v, *rows, count, depth, own, given["couples_row"])
+            rows = own, given["couples_row"]
         c = given.at("c", builder.mul(start, given["c_row"]))
         with loop(builder, 0, vectors, MAX_VECTORS) as vector:
             column = builder.mul(vector, integer(lanes))
-            panel = given.at("weight", builder.mul(column, couples))
+            panel = given.at("weight", builder.mul(column, steps))
             to = offset(builder, c, column)
             is_alone = builder.icmp_signed("==", builder.sub(vectors, vector), integer(1))
             with builder.if_else(is_alone) as (then, otherwise):
                 for branch, width in ((then, 1), (otherwise, MAX_VECTORS)):
                     with branch:
                         call_tiles(
-                            *(builder, host, tiles, count, (own, given["couples_row"])),
-                            *((panel, couples), (to, given["c_row"])),
+                            *(builder, host, tiles, count, rows),
+                            *((panel, steps), (to, given["c_row"])),
                             vectors=width,
                             start=given.at("bias", column),
                         )

@@ -14,7 +14,7 @@ from recurra.cells import Cell
 from recurra.kernels.cpu.couples import along_columns
 from recurra.kernels.cpu.form import Form, Pass, form_for, kept_widths
 from recurra.kernels.cpu.host import Host
-from recurra.kernels.cpu.products import linear, linear_in_bfloat16, pack
+from recurra.kernels.cpu.products import library_linear, linear, pack
 from recurra.kernels.cpu.scratch import lent, scratch
 from recurra.kernels.cpu.threads import thread_limit
 from recurra.kernels.plan import Options, Plan
@@ -77,12 +77,13 @@ def scan_forward(
     """
     form, schedule = _open(cell, x, state, parameters, controls, options, host)
     kept = _room(form, schedule)
-    bias = _input_bias(form.plan, parameters)
+    weight, bias = parameters.weight_ih, _input_bias(form.plan, parameters)
     if controls.rows is None:
-        kept["gates"] = _input_product(form, gather_rows(x, schedule), parameters.weight_ih, bias)
+        rows, is_full = gather_rows(x, schedule), schedule.index is None
+        kept["gates"] = _input_product(form, rows, weight, bias, is_full=is_full)
     else:
         rows = gather_rows(controls.rows.unsqueeze(-1), schedule).view(-1)
-        distinct = _input_product(form, x, parameters.weight_ih, bias)
+        distinct = _input_product(form, x, weight, bias, is_full=False)
         kept["gates"] = distinct.index_select(0, rows)
     states = tuple([_state_buffer(form, schedule, k, initial) for k, initial in enumerate(state)])
     run = _with_constants(form, schedule, parameters, controls, kept, states)
@@ -165,11 +166,18 @@ def _input_bias(plan: Plan, parameters: Parameters) -> Tensor | None:
     return total.view(-1)
 
 
-def _input_product(form: Form, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """rows @ weight.T + bias, over all steps at once, as exact as the form's other products."""
-    if form.options.in_bfloat16 and rows.shape[1] > 1:
-        return linear_in_bfloat16(rows, weight, bias, form.host, lent)
-    return linear(rows, weight, bias)
+def _input_product(
+    form: Form, rows: Tensor, weight: Tensor, bias: Tensor | None, *, is_full: bool
+) -> Tensor:
+    """rows @ weight.T + bias, over all steps at once, as exact as the form's other products.
+
+    A batch that is not full has another number of rows every time, to which a library would have
+    to adapt itself; that takes up to a millisecond.
+    """
+    in_bfloat16 = form.options.in_bfloat16
+    if rows.shape[1] == 1 or (is_full and not in_bfloat16):
+        return library_linear(rows, weight, bias)
+    return linear(rows, weight, bias, form.host, in_bfloat16=in_bfloat16, memory=lent)
 
 
 def gather_rows(sequence: Tensor, schedule: Schedule) -> Tensor:

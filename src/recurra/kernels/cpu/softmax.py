@@ -16,7 +16,7 @@ from torch import Tensor
 from recurra.kernels.cpu.compiler import MachineCode, compile_cached
 from recurra.kernels.cpu.couples import along_columns
 from recurra.kernels.cpu.host import Host, find_host
-from recurra.kernels.cpu.products import along_rows, linear, linear_in_bfloat16
+from recurra.kernels.cpu.products import along_rows, linear
 from recurra.kernels.cpu.scratch import scratch
 from recurra.kernels.cpu.softmax_code import ARGUMENTS, block_words, build_softmax, panel_rows
 from recurra.kernels.cpu.threads import openmp, run_parallel, thread_limit
@@ -132,10 +132,8 @@ def _at_target_and_shift(
         bias[first].contiguous(),
     )
     if in_bfloat16:  # the target's logit is one of those in the sum, and must not be above it
-        sample = linear_in_bfloat16(features, some, of_some, find_host())
         features, of_targets = (t.bfloat16().float() for t in (features, of_targets))
-    else:
-        sample = linear(features, some, of_some)
+    sample = linear(features, some, of_some, find_host(), in_bfloat16=in_bfloat16)
     at_target = (features * of_targets).sum(1) + bias[targets]
     return at_target, torch.maximum(sample.amax(1), at_target)
 
