@@ -1,10 +1,12 @@
 """Every test starts from the same random state, on the backend that the command line names."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
+from recurra.errors import ArgumentError
+from recurra.kernels.cpu.host import find_host
 from recurra.layers import Recurrent
 
 # Searched for doctests, a folder's conftest would clash with this one: both are module "conftest".
@@ -32,6 +34,22 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def at_level(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Makes kernels what a processor of a lesser level would run, or skips where it cannot."""
+
+    def set_level(level: str) -> None:
+        monkeypatch.setenv("RECURRA_CPU_LEVEL", level)
+        find_host.cache_clear()
+        try:
+            find_host()
+        except ArgumentError as error:
+            pytest.skip(str(error))
+
+    yield set_level
+    find_host.cache_clear()
 
 
 @pytest.fixture(autouse=True, scope="session")

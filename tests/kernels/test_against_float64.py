@@ -88,10 +88,6 @@ def test_threads_that_share_a_matrix_in_bfloat16_are_as_exact(name: str) -> None
 
 @pytest.mark.parametrize("level", ["avx2", "basic"])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_lesser_processor_is_as_exact(name: str, level: str, monkeypatch) -> None:
-    import llvmlite.binding as llvm
-
-    if level == "avx2" and not llvm.get_host_cpu_features().get("avx2"):
-        pytest.skip("this processor has no AVX2")
-    monkeypatch.setenv("RECURRA_CPU_LEVEL", level)
+def test_a_lesser_processor_is_as_exact(name: str, level: str, at_level) -> None:
+    at_level(level)
     check(name, "lengths", NAMES.index(name) % 2 == 1, CASES["primes"])

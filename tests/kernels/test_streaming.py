@@ -67,14 +67,6 @@ def test_a_step_in_evaluation_mode_knows_zoneout():
 
 @pytest.mark.parametrize("level", ["avx2", "basic"])
 @pytest.mark.parametrize("name", ["lstm", "gru_reset_before"])
-def test_a_lesser_processor_gives_the_same(name, level, monkeypatch):
-    if level == "avx2" and not _has_avx2():
-        pytest.skip("this processor has no AVX2")
-    monkeypatch.setenv("RECURRA_CPU_LEVEL", level)
+def test_a_lesser_processor_gives_the_same(name, level, at_level):
+    at_level(level)
     check_cell(CELLS[name])
-
-
-def _has_avx2() -> bool:
-    import llvmlite.binding as llvm
-
-    return bool(llvm.get_host_cpu_features().get("avx2"))

@@ -90,7 +90,7 @@ def test_the_operator_is_registered_as_torch_asks(name: str, is_ragged: bool) ->
     weights = layer._weights(0, 0)
     given = [p for p in weights[:6] if p is not None]
     x = torch.randn(5, 2, 3, requires_grad=True)
-    start = [torch.zeros(2, size, requires_grad=True) for size in layer._state_sizes(0)]
+    start = [torch.zeros(2, size, requires_grad=True) for size in layer._state_sizes[0]]
     lengths = [torch.tensor([3, 5])] if is_ragged else []
     has = [p is not None for p in weights[:6]]
     has_controls = [is_ragged, False, False, *[False] * len(start)]

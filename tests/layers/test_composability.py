@@ -20,7 +20,7 @@ from recurra.layers import GRU, LSTM, Recurrent, State
 def _gradients(layer: Recurrent, x: torch.Tensor, **options) -> list[torch.Tensor]:
     """Outputs, last states, and the gradients of input, initial states and weights."""
     torch.manual_seed(2)  # of the masks
-    sizes = layer._state_sizes(0)
+    sizes = layer._state_sizes[0]
     directions = layer.num_layers * layer.num_directions
     hx = [torch.randn(directions, x.shape[1], s, dtype=x.dtype, requires_grad=True) for s in sizes]
     x = x.clone().requires_grad_()
@@ -211,3 +211,24 @@ def test_layers_in_several_threads_at_once_do_not_mix_their_work() -> None:
     with ThreadPoolExecutor(4) as pool:
         for found, there in zip(pool.map(gradient, layers * 10), expected * 10, strict=True):
             torch.testing.assert_close(found, there)
+
+
+def test_a_parametrised_weight_is_what_runs_and_learns():
+    layer, x = GRU(3, 4), torch.randn(5, 2, 3)
+    doubled = copy.deepcopy(layer)
+    torch.nn.utils.parametrize.register_parametrization(doubled, "weight_hh_l0", _Doubled())
+    with torch.no_grad():
+        layer.weight_hh_l0.mul_(2)
+    y = doubled(x)[0]
+    torch.testing.assert_close(y, layer(x)[0])
+    with torch.no_grad():
+        torch.testing.assert_close(doubled.step(x[0])[0], y[0])
+    y.sum().backward()
+    layer(x)[0].sum().backward()
+    gradient = doubled.parametrizations.weight_hh_l0.original.grad
+    torch.testing.assert_close(gradient, 2 * layer.weight_hh_l0.grad)
+
+
+class _Doubled(torch.nn.Module):
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return 2 * weight

@@ -134,6 +134,9 @@ class Recurrent(nn.Module):
         self.zoneout, self.weight_dropout = zoneouts, weight_dropout
         self.forget_bias, self.init, self.chrono_steps = forget_bias, init, chrono_steps
         self.hidden_sizes, self.checkpoint_every = tuple(sizes), checkpoint_every
+        others = len(cell.states) - 1
+        pairs = zip(self.output_sizes, self.hidden_sizes, strict=True)
+        self._state_sizes = tuple((first, *[hidden] * others) for first, hidden in pairs)
         self._has_learned_start = initial_state == "learned"
         factory = {"device": device, "dtype": dtype}
         for layer in range(num_layers):
@@ -200,10 +203,6 @@ class Recurrent(nn.Module):
         suffix = _suffix(layer, direction)
         return {name: getattr(self, f"{name}_{suffix}") for name in self._shapes(layer)}
 
-    def _state_sizes(self, layer: int) -> tuple[int, ...]:
-        others = len(self.cell.states) - 1
-        return (self.output_sizes[layer],) + (self.hidden_sizes[layer],) * others
-
     def reset_parameters(self) -> None:
         """Draw all weights anew, as the constructor did."""
         for layer in range(self.num_layers):
@@ -225,7 +224,7 @@ class Recurrent(nn.Module):
                     starts = [getattr(self, f"initial_{s}_{suffix}") for s in self.cell.states]
                     layers.append(tuple(s.expand(batch_size, -1) for s in starts))
                 else:
-                    sizes = self._state_sizes(layer)
+                    sizes = self._state_sizes[layer]
                     layers.append(tuple(reference.new_zeros(batch_size, s) for s in sizes))
         return State(tuple(layers))
 
@@ -444,19 +443,24 @@ class Recurrent(nn.Module):
 
     def _weights(self, layer: int, direction: int) -> Parameters:
         ih, hh, bias_ih, bias_hh, hr, bias_hr, *vectors = self._names[layer, direction]
-        cell = self.cell
-        weight_hh = getattr(self, hh) if cell.recurrent else None
+        cell, named = self.cell, self._named
+        weight_hh = named(hh) if cell.recurrent else None
         if weight_hh is not None and self.weight_dropout and self.training:
             weight_hh = dropout(weight_hh, self.weight_dropout)
         return Parameters(
-            getattr(self, ih),
+            named(ih),
             weight_hh,
-            getattr(self, bias_ih) if self.bias else None,
-            getattr(self, bias_hh) if self.bias and cell.recurrent else None,
-            getattr(self, hr) if cell.output is not None else None,
-            getattr(self, bias_hr) if cell.output is not None and cell.output_bias else None,
-            tuple(getattr(self, name) for name in vectors),
+            named(bias_ih) if self.bias else None,
+            named(bias_hh) if self.bias and cell.recurrent else None,
+            named(hr) if cell.output is not None else None,
+            named(bias_hr) if cell.output is not None and cell.output_bias else None,
+            tuple([named(name) for name in vectors]),
         )
+
+    def _named(self, name: str) -> Tensor:
+        """A weight. Module's own search takes a tenth of a small layer's step for all of them."""
+        found = self._parameters.get(name)
+        return getattr(self, name) if found is None else found  # not there: it is parametrised
 
     def _controls(
         self, layer: int, direction: int, x: Tensor, lengths: Tensor | None, reset: Tensor | None
@@ -512,9 +516,8 @@ class Recurrent(nn.Module):
         state = hx if isinstance(hx, State) else from_torch(hx, self.cell.states)
         if is_unbatched and state.layers[0][0].dim() == 1:
             state = state.map(lambda s: s.unsqueeze(0))
-        sizes = [self._state_sizes(layer) for layer in range(self.num_layers)]
         weight: Tensor = self.weight_ih_l0  # type: ignore[assignment]
-        check_state(state, self.cell.states, batch, sizes, self.num_directions, weight)
+        check_state(state, self.cell.states, batch, self._state_sizes, self.num_directions, weight)
         return state
 
     def extra_repr(self) -> str:

@@ -1,5 +1,7 @@
 """The backend "cpu": generated kernels that compute in float32, from float32 or bfloat16."""
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -39,6 +41,11 @@ def supports_in_graph(cell: Cell, x: Tensor) -> bool:
 @torch.compiler.assume_constant_result
 def _obstacle(cell: Cell) -> str:
     """Why a cell has no kernels; empty if it has."""
+    return _found_obstacle(cell)
+
+
+@cache
+def _found_obstacle(cell: Cell) -> str:
     try:
         plan_for(cell, Options((False,) * len(cell.states), needs_gradient=True))
     except UntraceableCellError as error:

@@ -42,22 +42,19 @@ class Host:
         return self.level == "avx512_bf16"
 
 
+@cache
 def find_host(level: str | None = None) -> Host:
     """This machine at its best level, or at the one asked for.
 
     Args:
-        level: a name in `LEVELS`; None takes the environment variable RECURRA_CPU_LEVEL, or the
-            best that the processor has. A lower level than the best is for tests: the code is then
-            what a lesser machine would run.
+        level: a name in `LEVELS`; None takes the environment variable RECURRA_CPU_LEVEL as it is at
+            the first call, or the best that the processor has. A lower level than the best is for
+            tests: the code is then what a lesser machine would run.
 
     Raises:
         ArgumentError: no such level, or the processor does not have it.
     """
-    return _find_host(level or os.environ.get("RECURRA_CPU_LEVEL") or None)
-
-
-@cache
-def _find_host(level: str | None) -> Host:
+    level = level or os.environ.get("RECURRA_CPU_LEVEL")
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     present = llvm.get_host_cpu_features()

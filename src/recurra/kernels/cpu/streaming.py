@@ -70,7 +70,8 @@ class _Stepper:
         }
         self.no_bias = torch.zeros(max(gates * hidden, output))
         self.tables = torch.tensor([[[batch, 0, 0, 0, 0, 0]]])
-        self.first_rows, self.barriers = torch.zeros(1, dtype=torch.int64), torch.zeros(8).long()
+        self.first_rows = torch.zeros(1, dtype=torch.int64)
+        self.barrier = ctypes.c_int64()
         scratch_row = -(-hidden // host.lanes) * host.lanes * self.code.scratch_blocks
         self.scratch = torch.empty(self.threads * scratch_row)
         rows = {"gates": (gates * hidden, hidden), "tile": (gates * widest, widest)}
@@ -83,7 +84,7 @@ class _Stepper:
         known = {"steps": 1, "share": self.threads, "threads": self.threads}
         known |= {"hidden": hidden, "output": output, "input": inputs}
         known |= {"tables": self.tables.data_ptr(), "first_rows": self.first_rows.data_ptr()}
-        known |= {"barriers": self.barriers.data_ptr(), "scratch": self.scratch.data_ptr()}
+        known |= {"barriers": ctypes.addressof(self.barrier), "scratch": self.scratch.data_ptr()}
         known |= {"scratch_thread": scratch_row}
         known |= {f"{name}.at": buffer.data_ptr() for name, buffer in self.buffers.items()}
         known |= {f"{name}.row": row for name, (row, _) in rows.items()}
@@ -128,7 +129,7 @@ class _Stepper:
     def _run(self) -> None:
         values = self.values
         if self.threads > 1:
-            self.barriers.zero_()
+            self.barrier.value = 0
             values[self.refused], values[self.share] = 0, self.threads
             run_parallel(self.code.enter_address, self.address, self.threads)
             if not values[self.refused]:
@@ -139,7 +140,7 @@ class _Stepper:
 
 def _contiguous(parameters: Parameters) -> Parameters:
     """The same; a weight that is not contiguous, of which the layers have none, copied."""
-    if all(p is None or p.is_contiguous() for p in parameters[:6]):
+    if all([p is None or p.is_contiguous() for p in parameters[:6]]):
         return parameters
     six = (p if p is None else p.contiguous() for p in parameters[:6])
     return Parameters._make((*six, parameters.vectors))
