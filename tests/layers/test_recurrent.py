@@ -296,6 +296,33 @@ def test_rows_of_distinct_inputs_are_the_inputs_where_they_stand(cell, backend):
         layer(distinct, rows=rows, reset=torch.zeros(6, 7, dtype=torch.bool))
 
 
+@pytest.mark.parametrize(
+    "lengths", [None, torch.tensor([6, 2, 0, 6, 1, 5, 3])], ids=["full", "ragged"]
+)
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "gru_reset_before", "mingru"])
+def test_gradients_by_distinct_inputs_are_those_by_steps(cell, lengths):
+    layer = Recurrent(CELLS[cell], 3, 5, 2, bidirectional=True)
+    distinct, rows = torch.randn(4, 3, requires_grad=True), torch.randint(4, (6, 7))
+    upstream, wanted = torch.randn(6, 7, 10), [distinct, *layer.parameters()]
+    of_steps = torch.autograd.grad(layer(distinct[rows], lengths=lengths)[0], wanted, upstream)
+    y = layer(distinct, lengths=lengths, rows=rows)[0]
+    torch.testing.assert_close(torch.autograd.grad(y, wanted, upstream), of_steps)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(distinct, lengths=lengths, rows=rows)[0]
+    rounded = torch.autograd.grad(y, wanted, upstream.to(y.dtype))
+    torch.testing.assert_close(rounded, of_steps, rtol=0.05, atol=0.05 * len(rows))
+
+
+def test_second_derivatives_by_distinct_inputs_are_those_by_steps():
+    layer = Recurrent(CELLS["gru"], 3, 5)
+    distinct, rows = torch.randn(4, 3, requires_grad=True), torch.randint(4, (6, 7))
+    found = []
+    for y in (layer(distinct[rows])[0], layer(distinct, rows=rows)[0]):
+        (first,) = torch.autograd.grad(y.square().sum(), distinct, create_graph=True)
+        found.append(torch.autograd.grad(first.square().sum(), [distinct, layer.weight_ih_l0]))
+    torch.testing.assert_close(found[1], found[0])
+
+
 def test_masks_and_residual_layers_read_rows_too():
     torch.manual_seed(3)
     layer = Recurrent(CELLS["gru"], 5, 5, 2, zoneout=0.2, residual=True).eval()

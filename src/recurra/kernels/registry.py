@@ -96,7 +96,7 @@ def run(
         return chosen_run(cell, x, state, parameters, controls, all_states)
     problem = describe(cell, x, state, parameters, controls, all_states)
     chosen = choose(problem, backend)
-    if problem.needs_gradient or chosen.name != "cpu":
+    if chosen.name != "cpu":
         x, controls = controls.expanded(x)
     return chosen.run(cell, x, state, parameters, controls, all_states)
 

@@ -249,8 +249,10 @@ class Recurrent(nn.Module):
             reset: bool (time, batch), or (batch, time) with batch_first: True where a new sequence
                 begins. There the state is the initial one again, in both directions.
             rows: (time, batch) int64: step t of row b reads input[rows[t, b]], the input being
-                (distinct, input_size): words, characters. In evaluation, without gradients, W
-                then multiplies each distinct input once. Without `reset` and batch_first.
+                (distinct, input_size): words, characters. W then multiplies each distinct input
+                once, and its gradient is of their sums, unless a layer drops inputs or recurrent
+                ones, keeps old states (zoneout), is residual or checkpointed. Without `reset` and
+                batch_first.
             return_states: "last": each state after its row's last step. "all": each state after
                 every step, (layers·directions, time, batch, size), or batch before time with
                 batch_first; differentiable.
@@ -306,8 +308,8 @@ class Recurrent(nn.Module):
                 f"{tuple(rows.shape)}; expected (distinct, {self.input_size}) and torch.int64 "
                 "(time, batch)"
             )
-        needs_steps = self.training or self.residual or any(self.zoneout)
-        if needs_steps or torch.is_grad_enabled():
+        drops = self.training and bool(self.input_dropout or self.recurrent_dropout)
+        if drops or self.residual or any(self.zoneout) or self.checkpoint_every:
             x = nn.functional.embedding(rows, input)
             asked = "all" if all_states else "last"
             return self.forward(x, hx, lengths=lengths, return_states=asked)  # type: ignore[return-value]

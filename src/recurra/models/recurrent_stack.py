@@ -74,7 +74,12 @@ class RecurrentStack(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, state: State | None = None, *, lengths: Tensor | None = None
+        self,
+        x: Tensor,
+        state: State | None = None,
+        *,
+        lengths: Tensor | None = None,
+        rows: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """Run all layers over all steps.
 
@@ -82,18 +87,21 @@ class RecurrentStack(nn.Module):
             x: (time, batch, input_size).
             state: before the first step; `None`: zeros.
             lengths: (batch,), int64, real steps of each row; `None`: all.
+            rows: (time, batch), int64: each step's place in x, which is then (distinct,
+                input_size); see `recurra.Recurrent`.
 
         Returns:
             `(output, state)`: (time, batch, output_size), zero past each length; the State after
             each row's last step.
         """
-        state = self.initial_state(x.shape[1]) if state is None else state
+        batch = (x if rows is None else rows).shape[1]
+        state = self.initial_state(batch) if state is None else state
         after: list[tuple[Tensor, ...]] = []
         for k, layer in enumerate(self._each()):
             if k:
                 x = drop(x, self.hidden_dropout, self.training, variational=self.variational)
             own = state.layers[k * self.num_directions : (k + 1) * self.num_directions]
-            x, new = layer(x, State(own), lengths=lengths)
+            x, new = layer(x, State(own), lengths=lengths, rows=None if k else rows)
             after += new.layers
         return x, State(tuple(after))
 
@@ -129,3 +137,8 @@ def backwards(x: Tensor, lengths: Tensor) -> Tensor:
     steps = torch.arange(len(x), device=x.device).unsqueeze(1)
     places = torch.where(steps < lengths, lengths - 1 - steps, steps)
     return x.gather(0, places.view(*places.shape, *(1,) * (x.dim() - 2)).expand_as(x))
+
+
+def chosen(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """x[first, second] of x (…, …, size), by a gradient that is cheaper than that of indexing."""
+    return x.flatten(0, 1).index_select(0, first * x.shape[1] + second)

@@ -20,12 +20,14 @@ from recurra.cells import Cell, resolve_cell, shipped_name
 from recurra.layers import State
 from recurra.layers.dropout import dropout
 from recurra.models.attention import Attention, coverage_loss
+from recurra.models.embeddings import distinct, make_embedding
 from recurra.models.memory import DecoderState, Memory
-from recurra.models.recurrent_stack import RecurrentStack, backwards, drop
+from recurra.models.recurrent_stack import RecurrentStack, backwards, chosen, drop
 from recurra.models.softmax import IGNORED, FullSoftmax
 from recurra.models.translator_options import check_options
 
 PREDICTED_ROWS = 2048  # rows whose log-probabilities of all words exist at once
+Ends = list[list[tuple[Tensor, ...]]]  # states of each layer's directions
 
 
 class RecurrentTranslator(nn.Module):
@@ -126,10 +128,10 @@ class RecurrentTranslator(nn.Module):
         self.memory_size = (2 if bidirectional else 1) * hidden_size
         self.readout_size = hidden_size if tie_embeddings == "none" else embedding_size
         is_tied = tie_embeddings != "none"
-        self.target_embedding = _embedding(target_vocabulary, embedding_size, is_tied)
+        self.target_embedding = make_embedding(target_vocabulary, embedding_size, is_tied=is_tied)
         self.source_embedding = None
         if tie_embeddings != "all":
-            self.source_embedding = _embedding(source_vocabulary, embedding_size, False)
+            self.source_embedding = make_embedding(source_vocabulary, embedding_size)
         decoder_inputs = embedding_size + source_at_every_step * self.memory_size
         decoder_inputs += input_feeding * self.readout_size
         options: dict[str, Any] = {
@@ -179,9 +181,8 @@ class RecurrentTranslator(nn.Module):
             lengths: (batch,), int64, at least 1.
         """
         embedding = self.source_embedding or self.target_embedding
-        x = self._drop(embedding(source), self.input_dropout)
-        x = backwards(x, lengths) if self.reverse_source else x
-        y, state = self._read(x, lengths)
+        read = backwards(source, lengths) if self.reverse_source else source
+        y, state = self._read(*self._vectors(embedding, read), lengths)
         y = backwards(y, lengths) if self.reverse_source else y
         places = torch.arange(len(source), device=source.device)
         values = y.transpose(0, 1)
@@ -189,22 +190,32 @@ class RecurrentTranslator(nn.Module):
         last = torch.cat([tensors[0] for tensors in state[-1]], -1)
         return Memory(values, keys, places < lengths.unsqueeze(1), last, self._bridge(state))
 
-    def _read(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, list[list[tuple[Tensor, ...]]]]:
+    def _vectors(self, embedding: nn.Embedding, words: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What a recurrence reads of words (time, batch), and its `rows`."""
+        if len(words) == 1 or (self.training and self.input_dropout):
+            return self._drop(embedding(words), self.input_dropout), None
+        return distinct(embedding, words)
+
+    def _read(self, x: Tensor, rows: Tensor | None, lengths: Tensor) -> tuple[Tensor, Ends]:
         """Outputs (places, batch, size), and for each layer the last states of each direction."""
         directions = 2 if self.bidirectional else 1
         if self.encoder is not None:
-            y, state = self.encoder(x, lengths=lengths)
+            y, state = self.encoder(x, lengths=lengths, rows=rows)
             found = list(state.layers)
             return y, [found[k : k + directions] for k in range(0, len(found), directions)]
         x = nn.functional.pad(x, (0, self.decoder.input_size - x.shape[-1]))
-        runs = [self.decoder(x, lengths=lengths)]
+        runs = [self.decoder(x, lengths=lengths, rows=rows)]
         if self.bidirectional:
-            y, state = self.decoder(backwards(x, lengths), lengths=lengths)
+            if rows is None:
+                x = backwards(x, lengths)
+            else:
+                rows = backwards(rows, lengths)
+            y, state = self.decoder(x, lengths=lengths, rows=rows)
             runs.append((backwards(y, lengths), state))
         states = [list(layers) for layers in zip(*(s.layers for _, s in runs), strict=True)]
         return torch.cat([y for y, _ in runs], -1), states
 
-    def _bridge(self, states: list[list[tuple[Tensor, ...]]]) -> State:
+    def _bridge(self, states: Ends) -> State:
         """The decoder's first state, of the encoder's last ones."""
         if not self.bidirectional:
             return State(tuple(directions[0] for directions in states))
@@ -243,9 +254,9 @@ class RecurrentTranslator(nn.Module):
             places) or `None`; the state after the last step.
         """
         state = self.start(memory) if state is None else state
-        x = self._read_target(inputs, memory)
+        x, rows = self._read_target(inputs, memory)
         if not self.input_feeding:
-            h, layers = self.decoder(x, state.layers, lengths=lengths)
+            h, layers = self.decoder(x, state.layers, lengths=lengths, rows=rows)
             context, looked, state = self._look(h, memory, replace(state, layers=layers))
             return self._features(h, context), looked, state
         features, weights = [], []
@@ -259,12 +270,14 @@ class RecurrentTranslator(nn.Module):
             weights.append(looked)
         return torch.cat(features), torch.cat([a for a in weights if a is not None], 1), state
 
-    def _read_target(self, inputs: Tensor, memory: Memory) -> Tensor:
-        """What the decoder reads, but for what is fed back: (time, batch, size)."""
+    def _read_target(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Tensor | None]:
+        """What the decoder reads, but for what is fed back, and its `rows`."""
+        if not (self.source_at_every_step or self.input_feeding):
+            return self._vectors(self.target_embedding, inputs)
         x = self._drop(self.target_embedding(inputs), self.input_dropout)
         if self.source_at_every_step:
             x = torch.cat([x, memory.last.expand(len(x), -1, -1)], -1)
-        return x
+        return x, None
 
     def _look(
         self, h: Tensor, memory: Memory, state: DecoderState
@@ -291,12 +304,13 @@ class RecurrentTranslator(nn.Module):
         if self.input_feeding:
             features, weights, _ = self.decode(inputs, memory, lengths=lengths)
             return features[counted], weights
-        h, _ = self.decoder(self._read_target(inputs, memory), memory.state, lengths=lengths)
+        x, rows = self._read_target(inputs, memory)
+        h, _ = self.decoder(x, memory.state, lengths=lengths, rows=rows)
         context, weights, _ = self._look(h, memory, self.start(memory))
         time, batch = counted.nonzero(as_tuple=True)
         if context is not None:
-            context = _chosen(context.transpose(0, 1), batch, time)
-        return self._features(_chosen(h, time, batch), context), weights
+            context = chosen(context.transpose(0, 1), batch, time)
+        return self._features(chosen(h, time, batch), context), weights
 
     def loss(
         self,
@@ -385,16 +399,3 @@ class RecurrentTranslator(nn.Module):
             return self._drop(rows, self.dropout)
         mask = dropout(rows.new_ones(counted.shape[1], rows.shape[1]), self.dropout)
         return rows * mask.index_select(0, counted.nonzero()[:, 1])
-
-
-def _embedding(words: int, size: int, is_tied: bool) -> nn.Embedding:
-    """Standard normal numbers; uniform in ±0.1 if they are the softmax's weights as well."""
-    embedding = nn.Embedding(words, size)
-    if is_tied:
-        nn.init.uniform_(embedding.weight, -0.1, 0.1)
-    return embedding
-
-
-def _chosen(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """x[first, second] of x (…, …, size), by a gradient that is cheaper than that of indexing."""
-    return x.flatten(0, 1).index_select(0, first * x.shape[1] + second)

@@ -60,11 +60,14 @@ def scan_backward(
     """
     back = _buffers(run, last)
     _run_back(run, back, parameters, sequences)
+    blocks = _input_blocks(run, back)
+    if run.rows is not None:  # Σ over the steps that read it, for each distinct input
+        blocks = blocks.new_zeros(len(x), blocks.shape[1]).index_add_(0, run.rows, blocks)
     states = range(len(back.carry))
     return Gradients(
-        x=_input_gradient(run, back, x, parameters) if needs_x else None,
+        x=_input_gradient(run, blocks, x, parameters) if needs_x else None,
         state=[_initial_gradient(run, back, k) if needs_state else None for k in states],
-        parameters=_weight_gradients(run, back, x) if needs_weights else None,
+        parameters=_weight_gradients(run, back, blocks, x) if needs_weights else None,
     )
 
 
@@ -152,17 +155,17 @@ def _hidden_blocks(run: Scan, back: _Back) -> Tensor:
     return back.gates[:, -len(run.form.cell.gates) * run.form.hidden :]
 
 
-def _input_gradient(run: Scan, back: _Back, x: Tensor, parameters: Parameters) -> Tensor:
+def _input_gradient(run: Scan, blocks: Tensor, x: Tensor, parameters: Parameters) -> Tensor:
     form, schedule = run.form, run.schedule
     weight = _ordered(parameters.weight_ih, form.input_order, len(form.cell.gates))
-    blocks, in_bfloat16 = _input_blocks(run, back), form.options.in_bfloat16
-    if schedule.index is None and not in_bfloat16:
+    in_bfloat16 = form.options.in_bfloat16
+    if schedule.index is None and run.rows is None and not in_bfloat16:
         return library_linear(blocks, weight.t()).view(x.shape)
     packed = _packed(form, weight, "input")
     rows = product_of_rows(
         blocks, packed, weight.shape[1], None, form.host, in_bfloat16=in_bfloat16
     )
-    if schedule.index is None:
+    if schedule.index is None or run.rows is not None:
         return rows.reshape(x.shape)
     result = rows.new_zeros(schedule.time * schedule.batch, x.shape[-1])
     return result.index_copy_(0, schedule.index, rows).view(x.shape)
@@ -178,10 +181,11 @@ def _initial_gradient(run: Scan, back: _Back, k: int) -> Tensor:
     return result
 
 
-def _weight_gradients(run: Scan, back: _Back, x: Tensor) -> Parameters:
+def _weight_gradients(run: Scan, back: _Back, blocks: Tensor, x: Tensor) -> Parameters:
     form, gates = run.form, len(run.form.cell.gates)
-    rows, order = gather_rows(x, run.schedule), form.input_order
-    weight, bias = _sum_of_products(form, _input_blocks(run, back), rows)
+    rows = x if run.rows is not None else gather_rows(x, run.schedule)
+    order = form.input_order
+    weight, bias = _sum_of_products(form, blocks, rows)
     result = Parameters(_by_gate(weight, order, gates), bias_ih=_by_gate(bias, order, gates))
     if form.cell.recurrent:
         weight, bias = _recurrent_gradients(run, back)

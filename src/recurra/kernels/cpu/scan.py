@@ -5,7 +5,7 @@ gathered first and scattered last, so that time goes into real steps only.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ class Scan:
         numbers: arguments that are plain numbers.
         kept: what the forward pass keeps for every row, by name.
         states: of every step, or of two in turn, and the initial ones.
+        rows: (kept rows,) int64, which distinct input each row that is kept reads; None: its own.
     """
 
     form: Form
@@ -40,6 +41,7 @@ class Scan:
     numbers: dict[str, int]
     kept: dict[str, Tensor]
     states: tuple[Tensor, ...]
+    rows: Tensor | None = None
 
 
 def options_for(
@@ -77,16 +79,17 @@ def scan_forward(
     """
     form, schedule = _open(cell, x, state, parameters, controls, options, host)
     kept = _room(form, schedule)
-    weight, bias = parameters.weight_ih, _input_bias(form.plan, parameters)
+    weight, bias, rows = parameters.weight_ih, _input_bias(form.plan, parameters), None
     if controls.rows is None:
-        rows, is_full = gather_rows(x, schedule), schedule.index is None
-        kept["gates"] = _input_product(form, rows, weight, bias, is_full=is_full)
+        own, is_full = gather_rows(x, schedule), schedule.index is None
+        kept["gates"] = _input_product(form, own, weight, bias, is_full=is_full)
     else:
         rows = gather_rows(controls.rows.unsqueeze(-1), schedule).view(-1)
         distinct = _input_product(form, x, weight, bias, is_full=False)
         kept["gates"] = distinct.index_select(0, rows)
     states = tuple([_state_buffer(form, schedule, k, initial) for k, initial in enumerate(state)])
     run = _with_constants(form, schedule, parameters, controls, kept, states)
+    run = replace(run, rows=rows)
     call(run, form.forward, _forward_weights(form, parameters))
     count = len(state) if options.all_states else 1
     sequences = tuple([_sequence(run, k) for k in range(count)])
