@@ -5,6 +5,7 @@ The guide's commands are run, with what they print and draw, whenever the docume
 
 import re
 import shlex
+import sys
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,19 @@ def test_every_block_names_its_language(page: Path) -> None:
     fences = re.findall(r"^```(.*)$", page.read_text("utf-8"), re.MULTILINE)
     assert {name.strip() for name in fences[::2]} <= LANGUAGES
     assert not any(fences[1::2])
+
+
+def test_lines_that_pages_take_from_the_sources_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCS / "hooks"))
+    monkeypatch.delitem(sys.modules, "sources", raising=False)
+    import sources  # type: ignore[import-not-found, unused-ignore]
+
+    pages = [page.read_text("utf-8") for page in PAGES]
+    assert sum("source: " in page for page in pages) >= 8
+    for page in pages:
+        assert not sources.DIRECTIVE.search(sources.on_page_markdown(page))
+    with pytest.raises(LookupError, match="has no line with 'gone'"):
+        sources.source("recurra.cells.gru.step", "gone")
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if _blocks(page, "python")], ids=_name)
