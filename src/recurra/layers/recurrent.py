@@ -474,10 +474,9 @@ class Recurrent(nn.Module):
         if self.training and self.recurrent_dropout:
             mask = dropout(x.new_ones(batch, self.output_sizes[layer]), self.recurrent_dropout)
         if any(self.zoneout):
-            sizes = (self.output_sizes[layer],) + (self.hidden_sizes[layer],) * len(self.zoneout)
             zoneout = tuple(
                 zoneout_share(x, (time, batch, size) if self.training else (), z)
-                for z, size in zip(self.zoneout, sizes, strict=False)
+                for z, size in zip(self.zoneout, self._state_sizes[layer], strict=True)
             )
         return Controls(lengths, reset, direction == 1, mask, zoneout)
 

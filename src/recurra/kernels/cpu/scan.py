@@ -5,7 +5,7 @@ gathered first and scattered last, so that time goes into real steps only.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -88,8 +88,7 @@ def scan_forward(
         distinct = _input_product(form, x, weight, bias, is_full=False)
         kept["gates"] = distinct.index_select(0, rows)
     states = tuple([_state_buffer(form, schedule, k, initial) for k, initial in enumerate(state)])
-    run = _with_constants(form, schedule, parameters, controls, kept, states)
-    run = replace(run, rows=rows)
+    run = _with_constants(form, schedule, parameters, controls, kept, states, rows)
     call(run, form.forward, _forward_weights(form, parameters))
     count = len(state) if options.all_states else 1
     sequences = tuple([_sequence(run, k) for k in range(count)])
@@ -219,6 +218,7 @@ def _with_constants(
     controls: Controls,
     kept: dict[str, Tensor],
     states: tuple[Tensor, ...],
+    rows: Tensor | None = None,
 ) -> Scan:
     hidden, output = parameters.bias_hh, parameters.bias_hr
     constants = {
@@ -240,7 +240,7 @@ def _with_constants(
             numbers |= {f"{name}.row": row, f"{name}.batch": of_batch}
     if controls.reset is not None:
         constants["resets"] = _reset_rows(schedule, controls.reset)
-    return Scan(form, schedule, constants, numbers, kept, states)
+    return Scan(form, schedule, constants, numbers, kept, states, rows)
 
 
 def _zoneout(schedule: Schedule, share: Tensor, size: int) -> tuple[Tensor, int, int]:
