@@ -9,8 +9,8 @@ from torch import nn
 from recurra.cells import CELLS, GRU_CELL, GRU_RESET_BEFORE_CELL, LSTM_CELL, find_cell
 from recurra.insight import equal_hidden_size, gate_kinds, recording_cell, structure
 from recurra.insight.structure import check_layout
-from recurra.kernels.cpu.host import find_host
-from recurra.kernels.cpu.scan import kept_buffers, options_for, scan_forward
+from recurra.kernels.machines import CPU
+from recurra.kernels.scan import kept_buffers, options_for, scan_forward
 from recurra.layers import Recurrent
 from recurra.reference import Controls, scan
 
@@ -54,9 +54,7 @@ def test_saved_memory_is_what_a_scan_keeps(name):
 
     def kept(time: int) -> int:
         x, state = torch.randn(time, 1, 5), layer.initial_state(1).layers[0]
-        _, _, run = scan_forward(
-            cell, x, state, layer._weights(0, 0), Controls(), options, find_host()
-        )
+        _, _, run = scan_forward(cell, x, state, layer._weights(0, 0), Controls(), options, CPU)
         return sum(t.numel() * t.element_size() for t in (x, *kept_buffers(run)))
 
     assert structure(cell, 5, 8).saved_bytes_per_step == kept(5) - kept(4)

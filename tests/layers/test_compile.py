@@ -5,7 +5,7 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from recurra.cells import CELLS
-from recurra.kernels.cpu import library
+from recurra.kernels import library
 from recurra.layers import GRU, LSTM, Recurrent
 
 pytestmark = pytest.mark.kernels

@@ -20,8 +20,8 @@ from torch import Tensor
 from recurra.cells import Cell
 from recurra.errors import ArgumentError, UntraceableCellError
 from recurra.insight.step_reading import GateKind, gate_kinds
-from recurra.kernels.cpu.code import plan_for
-from recurra.kernels.cpu.scan import kept_shapes, options_for
+from recurra.kernels.planner import plan_for
+from recurra.kernels.scan import kept_shapes, options_for
 from recurra.layers import Recurrent
 from recurra.reference import Controls, Parameters, scan
 

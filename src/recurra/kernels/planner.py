@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from torch import Tensor
 
@@ -34,8 +35,9 @@ class _Storage:
     output_blocks: int = 0
 
 
-def make_plan(cell: Cell, options: Options) -> Plan:
-    """The plan of a cell's kernels.
+@cache
+def plan_for(cell: Cell, options: Options) -> Plan:
+    """The plan of a cell's kernels, made once.
 
     Raises:
         UntraceableCellError: the cell's step uses an operation outside the closed set.

@@ -6,8 +6,9 @@ after step, and nothing in between. Groups are for threads that share the batch;
 rows in turn, so that each gets as much.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,6 +52,22 @@ class Schedule:
     output_row: int
     is_reverse: bool
 
+    def on(self, device: torch.device) -> "Schedule":
+        """The same with its tensors on a device, brought there once."""
+        if device.type == "cpu":
+            return self
+        if device not in self._elsewhere:
+            values = {f.name: getattr(self, f.name) for f in fields(self)}
+            moved: dict[str, Any] = {
+                k: v.to(device) for k, v in values.items() if isinstance(v, Tensor)
+            }
+            self._elsewhere[device] = replace(self, **moved)
+        return self._elsewhere[device]
+
+    @cached_property
+    def _elsewhere(self) -> dict[torch.device, "Schedule"]:
+        return {}
+
     @property
     def state_rows(self) -> int:
         return self.rows + self.batch
@@ -69,7 +86,7 @@ class Schedule:
 
     @cached_property
     def _tables_of_two(self) -> Tensor:
-        steps = torch.arange(self.time).unsqueeze(0)
+        steps = torch.arange(self.time, device=self.tables.device).unsqueeze(0)
         first = self.first_rows.unsqueeze(1)
         turns = [(steps + 1) % 2 * self.batch + first, steps % 2 * self.batch + first]
         return torch.cat([self.tables, torch.stack(turns, dim=-1)], dim=-1).contiguous()
@@ -77,7 +94,7 @@ class Schedule:
     @cached_property
     def last_of_two(self) -> Tensor:
         """(batch,) int64: `last` in a buffer that holds a state for two steps in turn."""
-        rows = torch.arange(self.batch)
+        rows = torch.arange(self.batch, device=self.tables.device)
         steps = self.time if self.lengths is None else self.lengths
         return steps % 2 * self.batch + rows
 

@@ -7,11 +7,12 @@ from torch import Tensor
 
 from recurra.cells import Cell
 from recurra.errors import UntraceableCellError
-from recurra.kernels.cpu.code import plan_for
 from recurra.kernels.cpu.host import find_host
-from recurra.kernels.cpu.operator import scan_with_gradient
 from recurra.kernels.cpu.streaming import MOST_ROWS, step_forward
+from recurra.kernels.machines import CPU
+from recurra.kernels.operator import scan_with_gradient
 from recurra.kernels.plan import Options
+from recurra.kernels.planner import plan_for
 from recurra.kernels.problem import Problem, Support
 from recurra.reference import Controls, Parameters, Tensors
 
@@ -77,7 +78,7 @@ def run(
     in_bfloat16 = _asks_for_bfloat16(x) and _multiplies_bfloat16()
     if _is_float32(x, state, parameters):
         return scan_with_gradient(
-            cell, x, state, parameters, controls, all_states, in_bfloat16=in_bfloat16
+            cell, x, state, parameters, controls, all_states, CPU, in_bfloat16=in_bfloat16
         )
     six = (None if p is None else p.float() for p in parameters[:6])
     sequences, last = scan_with_gradient(
@@ -87,6 +88,7 @@ def run(
         Parameters._make((*six, tuple(v.float() for v in parameters.vectors))),
         _in_float32(controls),
         all_states,
+        CPU,
         in_bfloat16=in_bfloat16,
     )
     results = tuple(s.to(x.dtype) for s in sequences)

@@ -15,20 +15,10 @@ from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.threads import address_in_process, openmp, run_parallel, thread_limit
 from recurra.kernels.cpu.tiles import MAX_VECTORS, build_tiles, max_rows, tile_name
 from recurra.kernels.plan import Options, Phase, Plan
-from recurra.kernels.planner import make_plan
+from recurra.kernels.planner import plan_for
 
 _Run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
 Frame = ctypes.Array[ctypes.c_int64]  # the arguments of a pass, in the order of its layout
-
-
-@cache
-def plan_for(cell: Cell, options: Options) -> Plan:
-    """The plan of a cell's kernels, made once.
-
-    Raises:
-        UntraceableCellError: see `make_plan`.
-    """
-    return make_plan(cell, options)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What all scans of one cell, options and sizes have in common: code, sizes, strides; made once.
+"""The loop on the CPU: sizes, packed weights, memory, and the call of a pass's machine code.
 
 Small layers run for half a millisecond, so what a call can know beforehand it looks up here.
 """
@@ -11,10 +11,26 @@ import torch
 from torch import Tensor
 
 from recurra.cells import Cell
-from recurra.kernels.cpu.code import Code, Frame, backward_code, forward_code, plan_for, tile_table
-from recurra.kernels.cpu.couples import row_size
-from recurra.kernels.cpu.host import Host
-from recurra.kernels.plan import Options, Plan
+from recurra.kernels.cpu.code import Code, Frame, backward_code, forward_code, tile_table
+from recurra.kernels.cpu.couples import along_columns, row_size
+from recurra.kernels.cpu.host import Host, find_host
+from recurra.kernels.cpu.products import (
+    along_rows,
+    library_linear,
+    linear,
+    pack,
+    pack_turned,
+    product_of_rows,
+    sum_of_products,
+)
+from recurra.kernels.cpu.scratch import lent, scratch
+from recurra.kernels.cpu.threads import thread_limit
+from recurra.kernels.form import Form, kept_widths
+from recurra.kernels.gradient import Back, in_gradient_order
+from recurra.kernels.plan import Options
+from recurra.kernels.planner import plan_for
+from recurra.kernels.scan import Scan
+from recurra.reference import Parameters
 
 # With more bytes of R than this, threads share its units instead of the batch's rows. Up to there
 # both take the same time on an idle machine; on a busy one, rows of their own keep threads from
@@ -23,51 +39,17 @@ SHARED_CACHE_BYTES = 900_000
 
 
 @dataclass(frozen=True, eq=False)
-class Form:
-    """Sizes in units and rows; the batch's rows in `groups`, `share` threads in each.
+class CpuForm(Form):
+    """A form whose workers are threads.
 
     Groups need no waiting for one another, but each reads all of R at every step: with an R that
     a core's own cache does not hold, or with too few rows, threads share the units instead.
     """
 
-    plan: Plan
     host: Host
-    batch: int
-    hidden: int
-    output: int
-    groups: int
-    share: int
-
-    @property
-    def cell(self) -> Cell:
-        return self.plan.cell
-
-    @property
-    def options(self) -> Options:
-        return self.plan.options
-
-    @property
-    def threads(self) -> int:
-        return self.groups * self.share
 
     def padded(self, size: int) -> int:
         return -(-size // self.host.lanes) * self.host.lanes
-
-    @cached_property
-    def state_sizes(self) -> tuple[int, ...]:
-        return (self.output,) + (self.hidden,) * (len(self.cell.states) - 1)
-
-    @cached_property
-    def keeps_sequence(self) -> tuple[bool, ...]:
-        """Whether a state is there for every step, or only for the last two."""
-        keeps_all = self.options.needs_gradient or self.options.all_states
-        return (True,) + (keeps_all,) * (len(self.cell.states) - 1)
-
-    @cached_property
-    def kept(self) -> dict[str, int]:
-        """Columns of what is kept per step besides the states."""
-        widths = kept_widths(self.plan, self.hidden, self.output)
-        return {name: blocks * size for name, (blocks, size) in widths.items()}
 
     @cached_property
     def tile_columns(self) -> int:
@@ -83,16 +65,6 @@ class Form:
     def couples_thread(self) -> int:
         """Couples of a thread's rows, all of which are rounded at once."""
         return -(-self.batch // self.groups) * self.couples_row
-
-    @cached_property
-    def input_order(self) -> "Order | None":
-        """Where the gates' blocks lie in the gradients of the input's products; None: in order."""
-        return _order(self.plan.input_order)
-
-    @cached_property
-    def hidden_order(self) -> "Order | None":
-        """The same for the recurrent products."""
-        return _order(self.plan.hidden_order)
 
     @cached_property
     def zeros(self) -> Tensor:
@@ -123,53 +95,152 @@ class Form:
             found[f"carry{k}"] = (self.padded(size), 0)
         return found
 
+    # -- memory, and products over all steps at once ----------------------------------------------
+
+    def room(self, name: str, rows: int, columns: int) -> Tensor:
+        return lent(rows, columns) if self.options.needs_gradient else scratch(name, rows, columns)
+
+    def scratch(self, name: str, rows: int, columns: int) -> Tensor:
+        return scratch(name, rows, columns)
+
+    def linear(self, rows: Tensor, weight: Tensor, bias: Tensor | None, *, is_full: bool) -> Tensor:
+        """A batch that is not full has another number of rows every time, to which a library would
+        have to adapt itself; that takes up to a millisecond.
+        """
+        in_bfloat16 = self.options.in_bfloat16
+        if rows.shape[1] == 1 or (is_full and not in_bfloat16):
+            return library_linear(rows, weight, bias)
+        return linear(rows, weight, bias, self.host, in_bfloat16=in_bfloat16, memory=lent)
+
+    def times(self, rows: Tensor, weight: Tensor, *, is_full: bool) -> Tensor:
+        in_bfloat16 = self.options.in_bfloat16
+        if is_full and not in_bfloat16:
+            return library_linear(rows, weight.t())
+        packed, units = self._packed_turned(weight, "input"), weight.shape[1]
+        return product_of_rows(rows, packed, units, None, self.host, in_bfloat16=in_bfloat16)
+
+    def sum_of_products(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        return sum_of_products(left, right, self.host, in_bfloat16=self.options.in_bfloat16)
+
+    # -- the loop ----------------------------------------------------------------------------------
+
+    def run_forward(self, run: Scan, parameters: Parameters) -> None:
+        gates = len(self.cell.gates)
+        early = gates - len(self.cell.late_gates)
+        weights = {}
+        if parameters.weight_hh is not None:
+            blocks = parameters.weight_hh.view(gates, self.hidden, self.output)
+            weights["weight.early"] = self._packed(blocks[:early], "early")
+            if self.cell.late_gates:
+                weights["weight.late"] = self._packed(blocks[early:], "late")
+        if parameters.weight_hr is not None:
+            weights["weight.output"] = self._packed(parameters.weight_hr.unsqueeze(0), "output")
+        self._call(run, self.forward, parameters, weights, {})
+
+    def run_backward(
+        self, run: Scan, back: Back, parameters: Parameters, sequences: Sequence[Tensor | None]
+    ) -> None:
+        tensors = self._backward_weights(parameters)
+        tensors |= {"grad_gates.at": back.gates, "grad_inner.at": back.inner}
+        tensors["grad_vectors.at"] = back.vectors
+        numbers = {}
+        for k, (carry, rows) in enumerate(zip(back.carry, sequences, strict=True)):
+            tensors[f"carry{k}.at"], tensors[f"sequence{k}.at"] = carry, self.zeros
+            if rows is not None:
+                tensors[f"sequence{k}.at"], numbers[f"sequence{k}.row"] = rows, rows.stride(0)
+        for k, initial in enumerate(back.initial):
+            tensors[f"initial{k}"] = initial
+        self._call(run, self.backward, parameters, tensors, numbers)
+
+    def _backward_weights(self, parameters: Parameters) -> dict[str, Tensor]:
+        gates, late = len(self.cell.gates), len(self.cell.late_gates)
+        weights = {}
+        if parameters.weight_hh is not None:
+            rows = in_gradient_order(parameters.weight_hh, self.hidden_order, gates)
+            if late:
+                early = (gates - late) * self.hidden
+                weights["weight.late_back"] = self._packed_turned(rows[early:], "late")
+                rows = rows[:early]
+            weights["weight.early_back"] = self._packed_turned(rows, "early")
+        if parameters.weight_hr is not None:
+            weights["weight.output_back"] = self._packed_turned(parameters.weight_hr, "output")
+        return weights
+
+    def _packed(self, blocks: Tensor, name: str) -> Tensor:
+        blocks = along_columns(blocks) if self.options.in_bfloat16 else blocks
+        return pack(blocks, self.host, name)
+
+    def _packed_turned(self, rows: Tensor, name: str) -> Tensor:
+        rows = along_rows(rows, self.host) if self.options.in_bfloat16 else rows
+        return pack_turned(rows, self.host, name)
+
+    def _call(
+        self,
+        run: Scan,
+        code: "Pass",
+        parameters: Parameters,
+        tensors: Mapping[str, Tensor],
+        numbers: Mapping[str, int],
+    ) -> None:
+        """Run one pass on the scan's buffers; `tensors`, `numbers`: what it has besides them."""
+        schedule, (bias, output) = run.schedule, (parameters.bias_hh, parameters.bias_hr)
+        given = {
+            "tables": schedule.tables_for(keeps_all=self.keeps_sequence[-1]),
+            "first_rows": schedule.first_rows,
+            "bias_hidden.at": self.zeros if bias is None else bias.contiguous(),
+            "bias_output.at": self.zeros if output is None else output.contiguous(),
+            "tile.at": scratch("scan tile", schedule.batch, self.tile_columns),
+            **tensors,
+        }
+        numbers = {"steps": schedule.time, "gates.row": run.kept["gates"].stride(0), **numbers}
+        if parameters.vectors:
+            given["vectors.at"] = torch.cat(parameters.vectors)
+        if self.options.in_bfloat16:
+            given["couples"] = scratch("couples", self.workers * self.couples_thread)
+        if code.scratch_numbers:
+            given["scratch"] = scratch("scan values", code.scratch_numbers)
+        if self.share > 1:
+            given["barriers"] = torch.zeros(self.workers, 8, dtype=torch.int64)
+        _add_controls(run, given, numbers)
+        for name, rows in run.kept.items():
+            given[f"{name}.at"] = rows
+        for k, states in enumerate(run.states):
+            given[f"state{k}.at"] = given[f"previous{k}.at"] = states
+            if self.options.has_reset:
+                given[f"start{k}"] = states[run.start_row(k) :]
+        code.run(given, numbers)
+
+
+def _add_controls(run: Scan, given: dict[str, Tensor], numbers: dict[str, int]) -> None:
+    mask, zoneout, resets = run.controls.mask, run.controls.zoneout, run.controls.resets
+    if mask is not None:
+        given["mask.at"] = mask
+    if resets is not None:
+        given["resets"] = resets
+    for k, share in enumerate(zoneout):
+        if share is not None:
+            name = f"zoneout{k}"
+            given[f"{name}.at"], numbers[f"{name}.row"], numbers[f"{name}.batch"] = share
+
+
+def make_form(
+    cell: Cell, options: Options, batch: int, hidden: int, output: int, like: Tensor
+) -> CpuForm:
+    """The form of a scan by as many threads as there are now; see `Machine`."""
+    return form_for(cell, options, find_host(), batch, hidden, output, thread_limit())
+
 
 @lru_cache(maxsize=1024)
 def form_for(
     cell: Cell, options: Options, host: Host, batch: int, hidden: int, output: int, threads: int
-) -> Form:
+) -> CpuForm:
     """The form of a scan by at most so many threads."""
     weights = (2 if options.in_bfloat16 else 4) * len(cell.gates) * hidden * output * cell.recurrent
     if weights <= SHARED_CACHE_BYTES and batch >= 2 * threads:
         groups, share = threads, 1
     else:
         groups, share = 1, min(threads, max(1, hidden // (2 * host.lanes)))
-    return Form(plan_for(cell, options), host, batch, hidden, output, groups, share)
-
-
-def kept_widths(plan: Plan, hidden: int, output: int) -> dict[str, tuple[int, int]]:
-    """Blocks in a row, and their size, of what is kept per step besides the states."""
-    cell, options = plan.cell, plan.options
-    is_prepared = cell.recurrent and (options.has_mask or options.has_reset)
-    widths = {
-        "gates": (len(cell.gates), hidden),
-        "saved": (plan.saved_blocks, hidden),
-        "numbers": (plan.saved_numbers, 1),
-        "saved_output": (plan.saved_output_blocks, output),
-        "operand": (int(is_prepared), output),
-        "late_operand": (int(bool(cell.late_gates)), hidden),
-        "inner": (int(cell.output is not None), hidden),
-    }
-    return {name: (blocks, size) for name, (blocks, size) in widths.items() if blocks}
-
-
-@dataclass(frozen=True)
-class Order:
-    """Gate `places[k]` lies in block k."""
-
-    places: tuple[int, ...]
-
-    def apply(self, blocks: Tensor) -> Tensor:
-        """Blocks in the order of the gates -> in this order."""
-        return blocks[list(self.places)]
-
-    def undo(self, blocks: Tensor) -> Tensor:
-        """Blocks in this order -> in the order of the gates."""
-        return blocks[[self.places.index(k) for k in range(len(self.places))]]
-
-
-def _order(places: Sequence[int]) -> Order | None:
-    return None if list(places) == sorted(places) else Order(tuple(places))
+    return CpuForm(plan_for(cell, options), batch, hidden, output, groups, share, host)
 
 
 @dataclass(frozen=True)
@@ -183,7 +254,7 @@ class Pass:
     share: int
 
     @classmethod
-    def of(cls, form: Form, code: Code) -> "Pass":
+    def of(cls, form: CpuForm, code: Code) -> "Pass":
         own = form.padded(form.hidden) * code.scratch_blocks
         known = {"hidden": form.hidden, "output": form.output, "scratch_thread": own}
         table, _ = tile_table(form.host, in_bfloat16=form.options.in_bfloat16)
@@ -192,7 +263,7 @@ class Pass:
             known |= {"couples_row": form.couples_row, "couples_thread": form.couples_thread}
         for name, (row, block) in form.strides().items():
             known |= {f"{name}.row": row, f"{name}.block": block}
-        return cls(code, code.frame(known), form.threads * own, form.groups, form.share)
+        return cls(code, code.frame(known), form.workers * own, form.groups, form.share)
 
     def run(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, int]) -> None:
         """Run with the rest of the arguments: the tensors' addresses, and plain numbers."""

@@ -1,22 +1,17 @@
-"""A scan by compiled kernels: what happens around the loop.
+"""A scan by generated kernels: what happens around the loop, on any machine.
 
 The input's product runs over all steps at once, before the loop. Rows of a ragged batch are
 gathered first and scattered last, so that time goes into real steps only.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from recurra.cells import Cell
-from recurra.kernels.cpu.couples import along_columns
-from recurra.kernels.cpu.form import Form, Pass, form_for, kept_widths
-from recurra.kernels.cpu.host import Host
-from recurra.kernels.cpu.products import library_linear, linear, pack
-from recurra.kernels.cpu.scratch import lent, scratch
-from recurra.kernels.cpu.threads import thread_limit
+from recurra.kernels.form import Form, Machine, kept_widths
 from recurra.kernels.plan import Options, Plan
 from recurra.kernels.schedule import Schedule, make_schedule
 from recurra.reference import Controls, Parameters, Tensors
@@ -28,8 +23,7 @@ class Scan:
 
     Attributes:
         form, schedule: sizes and code; rows.
-        constants: tensors that no pass writes to, by the name of their argument.
-        numbers: arguments that are plain numbers.
+        controls: masks and resets in the order of the rows; see `Ordered`.
         kept: what the forward pass keeps for every row, by name.
         states: of every step, or of two in turn, and the initial ones.
         rows: (kept rows,) int64, which distinct input each row that is kept reads; None: its own.
@@ -37,11 +31,31 @@ class Scan:
 
     form: Form
     schedule: Schedule
-    constants: dict[str, Tensor]
-    numbers: dict[str, int]
+    controls: "Ordered"
     kept: dict[str, Tensor]
     states: tuple[Tensor, ...]
     rows: Tensor | None = None
+
+    def start_row(self, k: int) -> int:
+        """Where in its buffer the initial state k stays through the whole scan, with resets."""
+        is_kept = self.form.keeps_sequence[k]
+        return self.schedule.initial_row if is_kept else 2 * self.schedule.batch
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """What acts on a scan, laid out as its rows are.
+
+    Attributes:
+        mask: (batch, output), or None.
+        zoneout: for each state its share's memory, and how far apart its kept rows and its batch's
+            rows are in numbers; or None.
+        resets: (kept rows,) uint8, whether the state is set back before that row's step; or None.
+    """
+
+    mask: Tensor | None
+    zoneout: tuple[tuple[Tensor, int, int] | None, ...]
+    resets: Tensor | None
 
 
 def options_for(
@@ -71,25 +85,24 @@ def scan_forward(
     parameters: Parameters,
     controls: Controls,
     options: Options,
-    host: Host,
+    machine: Machine,
 ) -> tuple[Tensors, Tensors, Scan]:
     """Sequences of states (of the first only, without `all_states`), last states, and the scan.
 
-    All tensors are float32 on the CPU and of the right shapes; time and batch are above zero.
+    All tensors are float32 on the machine and of the right shapes; time and batch are above zero.
     """
-    form, schedule = _open(cell, x, state, parameters, controls, options, host)
+    form, schedule = _open(cell, x, state, parameters, controls, options, machine)
     kept = _room(form, schedule)
     weight, bias, rows = parameters.weight_ih, _input_bias(form.plan, parameters), None
     if controls.rows is None:
         own, is_full = gather_rows(x, schedule), schedule.index is None
-        kept["gates"] = _input_product(form, own, weight, bias, is_full=is_full)
+        kept["gates"] = form.linear(own, weight, bias, is_full=is_full)
     else:
         rows = gather_rows(controls.rows.unsqueeze(-1), schedule).view(-1)
-        distinct = _input_product(form, x, weight, bias, is_full=False)
-        kept["gates"] = distinct.index_select(0, rows)
+        kept["gates"] = form.linear(x, weight, bias, is_full=False).index_select(0, rows)
     states = tuple([_state_buffer(form, schedule, k, initial) for k, initial in enumerate(state)])
-    run = _with_constants(form, schedule, parameters, controls, kept, states, rows)
-    call(run, form.forward, _forward_weights(form, parameters))
+    run = Scan(form, schedule, _ordered(form, schedule, controls), kept, states, rows)
+    form.run_forward(run, parameters)
     count = len(state) if options.all_states else 1
     sequences = tuple([_sequence(run, k) for k in range(count)])
     return sequences, tuple([_last(run, k) for k in range(len(state))]), run
@@ -102,14 +115,14 @@ def reopen(
     parameters: Parameters,
     controls: Controls,
     options: Options,
-    host: Host,
+    machine: Machine,
     buffers: Sequence[Tensor],
 ) -> Scan:
     """A scan that was run, from what its `kept_buffers` held; they may have more rows by now."""
-    form, schedule = _open(cell, x, state, parameters, controls, options, host)
+    form, schedule = _open(cell, x, state, parameters, controls, options, machine)
     kept = dict(zip(form.kept, buffers, strict=False))
     states = tuple(buffers[len(kept) :])
-    return _with_constants(form, schedule, parameters, controls, kept, states)
+    return Scan(form, schedule, _ordered(form, schedule, controls), kept, states)
 
 
 def kept_buffers(run: Scan) -> list[Tensor]:
@@ -134,13 +147,14 @@ def _open(
     parameters: Parameters,
     controls: Controls,
     options: Options,
-    host: Host,
+    machine: Machine,
 ) -> tuple[Form, Schedule]:
     time, batch = (x if controls.rows is None else controls.rows).shape[:2]
     hidden = parameters.weight_ih.shape[0] // len(cell.gates)
-    form = form_for(cell, options, host, batch, hidden, state[0].shape[-1], thread_limit())
+    form = machine.form(cell, options, batch, hidden, state[0].shape[-1], x)
     lengths, is_reverse = controls.lengths, controls.is_reverse
-    return form, make_schedule(time, batch, lengths, form.groups, is_reverse=is_reverse)
+    schedule = make_schedule(time, batch, lengths, form.groups, is_reverse=is_reverse)
+    return form, schedule.on(x.device)
 
 
 # -- buffers ---------------------------------------------------------------------------------------
@@ -148,10 +162,9 @@ def _open(
 
 def _room(form: Form, schedule: Schedule) -> dict[str, Tensor]:
     """Memory for what the loop keeps, besides the gates; without gradients for one step's."""
+    rows = schedule.rows if form.options.needs_gradient else schedule.batch
     others = [(name, columns) for name, columns in form.kept.items() if name != "gates"]
-    if form.options.needs_gradient:
-        return {name: lent(schedule.rows, columns) for name, columns in others}
-    return {name: scratch(f"scan {name}", schedule.batch, columns) for name, columns in others}
+    return {name: form.room(name, rows, columns) for name, columns in others}
 
 
 def _input_bias(plan: Plan, parameters: Parameters) -> Tensor | None:
@@ -166,20 +179,6 @@ def _input_bias(plan: Plan, parameters: Parameters) -> Tensor | None:
     for k in plan.folded:
         total[k] += other.view(gates, -1)[k]
     return total.view(-1)
-
-
-def _input_product(
-    form: Form, rows: Tensor, weight: Tensor, bias: Tensor | None, *, is_full: bool
-) -> Tensor:
-    """rows @ weight.T + bias, over all steps at once, as exact as the form's other products.
-
-    A batch that is not full has another number of rows every time, to which a library would have
-    to adapt itself; that takes up to a millisecond.
-    """
-    in_bfloat16 = form.options.in_bfloat16
-    if rows.shape[1] == 1 or (is_full and not in_bfloat16):
-        return library_linear(rows, weight, bias)
-    return linear(rows, weight, bias, form.host, in_bfloat16=in_bfloat16, memory=lent)
 
 
 def gather_rows(sequence: Tensor, schedule: Schedule) -> Tensor:
@@ -204,43 +203,24 @@ def _state_buffer(form: Form, schedule: Schedule, k: int, initial: Tensor) -> Te
         buffer = initial.new_empty(schedule.state_rows, size)
         buffer[schedule.initial_row : schedule.initial_row + batch] = ordered
         return buffer
-    buffer = scratch(f"scan states{k}", (2 + form.options.has_reset) * batch, size)
+    buffer = form.scratch(f"scan states{k}", (2 + form.options.has_reset) * batch, size)
     buffer[:batch] = ordered
     if form.options.has_reset:
         buffer[2 * batch :] = ordered
     return buffer
 
 
-def _with_constants(
-    form: Form,
-    schedule: Schedule,
-    parameters: Parameters,
-    controls: Controls,
-    kept: dict[str, Tensor],
-    states: tuple[Tensor, ...],
-    rows: Tensor | None = None,
-) -> Scan:
-    hidden, output = parameters.bias_hh, parameters.bias_hr
-    constants = {
-        "tables": schedule.tables_for(keeps_all=form.keeps_sequence[-1]),
-        "first_rows": schedule.first_rows,
-        "bias_hidden.at": form.zeros if hidden is None else hidden.contiguous(),
-        "bias_output.at": form.zeros if output is None else output.contiguous(),
-    }
-    numbers = {"steps": schedule.time}
-    if parameters.vectors:
-        constants["vectors.at"] = torch.cat(parameters.vectors)
+def _ordered(form: Form, schedule: Schedule, controls: Controls) -> Ordered:
+    mask, zoneout, reset = None, controls.zoneout, controls.reset
     if form.options.has_mask and controls.hidden_mask is not None:
-        mask = controls.hidden_mask.expand(schedule.batch, form.output)
-        constants["mask.at"] = gather_batch(mask, schedule).contiguous()
-    for k, share in enumerate(controls.zoneout):
-        if share is not None:
-            name, size = f"zoneout{k}", form.state_sizes[k]
-            constants[f"{name}.at"], row, of_batch = _zoneout(schedule, share, size)
-            numbers |= {f"{name}.row": row, f"{name}.batch": of_batch}
-    if controls.reset is not None:
-        constants["resets"] = _reset_rows(schedule, controls.reset)
-    return Scan(form, schedule, constants, numbers, kept, states, rows)
+        expanded = controls.hidden_mask.expand(schedule.batch, form.output)
+        mask = gather_batch(expanded, schedule).contiguous()
+    shares = zip(zoneout, form.state_sizes, strict=bool(zoneout))
+    return Ordered(
+        mask,
+        tuple([None if share is None else _zoneout(schedule, share, n) for share, n in shares]),
+        None if reset is None else _reset_rows(schedule, reset),
+    )
 
 
 def _zoneout(schedule: Schedule, share: Tensor, size: int) -> tuple[Tensor, int, int]:
@@ -259,60 +239,6 @@ def _reset_rows(schedule: Schedule, reset: Tensor) -> Tensor:
     if schedule.is_reverse:
         reset = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
     return gather_rows(reset.unsqueeze(-1).to(torch.uint8), schedule).view(-1).contiguous()
-
-
-# -- the call --------------------------------------------------------------------------------------
-
-
-def _forward_weights(form: Form, parameters: Parameters) -> dict[str, Tensor]:
-    gates = len(form.cell.gates)
-    early = gates - len(form.cell.late_gates)
-    weights = {}
-    if parameters.weight_hh is not None:
-        blocks = parameters.weight_hh.view(gates, form.hidden, form.output)
-        weights["weight.early"] = _packed(form, blocks[:early], "early")
-        if form.cell.late_gates:
-            weights["weight.late"] = _packed(form, blocks[early:], "late")
-    if parameters.weight_hr is not None:
-        weights["weight.output"] = _packed(form, parameters.weight_hr.unsqueeze(0), "output")
-    return weights
-
-
-def _packed(form: Form, blocks: Tensor, name: str) -> Tensor:
-    blocks = along_columns(blocks) if form.options.in_bfloat16 else blocks
-    return pack(blocks, form.host, name)
-
-
-def call(
-    run: Scan,
-    code: Pass,
-    tensors: Mapping[str, Tensor],
-    numbers: Mapping[str, int] | None = None,
-) -> None:
-    """Run one pass on the scan's buffers; `tensors` and `numbers` are what it has besides them."""
-    form = run.form
-    given = {**run.constants, **tensors}
-    given["tile.at"] = scratch("scan tile", run.schedule.batch, form.tile_columns)
-    if form.options.in_bfloat16:
-        given["couples"] = scratch("couples", form.threads * form.couples_thread)
-    if code.scratch_numbers:
-        given["scratch"] = scratch("scan values", code.scratch_numbers)
-    if form.share > 1:
-        given["barriers"] = torch.zeros(form.threads, 8, dtype=torch.int64)
-    for name, rows in run.kept.items():
-        given[f"{name}.at"] = rows
-    numbers = {**run.numbers, "gates.row": run.kept["gates"].stride(0), **(numbers or {})}
-    for k, states in enumerate(run.states):
-        given[f"state{k}.at"] = given[f"previous{k}.at"] = states
-        if form.options.has_reset:
-            given[f"start{k}"] = states[_start_row(run, k) :]
-    code.run(given, numbers)
-
-
-def _start_row(run: Scan, k: int) -> int:
-    """Where the initial state stays through the whole scan."""
-    is_kept = run.form.keeps_sequence[k]
-    return run.schedule.initial_row if is_kept else 2 * run.schedule.batch
 
 
 # -- results ---------------------------------------------------------------------------------------

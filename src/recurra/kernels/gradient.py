@@ -6,16 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recurra.kernels.cpu.form import Form, Order
-from recurra.kernels.cpu.products import (
-    along_rows,
-    library_linear,
-    pack_turned,
-    product_of_rows,
-    sum_of_products,
-)
-from recurra.kernels.cpu.scan import Scan, call, gather_batch, gather_rows
-from recurra.kernels.cpu.scratch import scratch
+from recurra.kernels.form import Order
+from recurra.kernels.scan import Scan, gather_batch, gather_rows
 from recurra.reference import Parameters
 
 
@@ -29,8 +21,15 @@ class Gradients:
 
 
 @dataclass(frozen=True)
-class _Back:
-    """Buffers of a backward pass: of all rows that were kept, and of the batch's."""
+class Back:
+    """Buffers of a backward pass.
+
+    Attributes:
+        gates, inner: of all rows that were kept.
+        vectors: (workers, blocks·hidden), which each worker adds to.
+        carry: of each state, (batch, size padded).
+        initial: with resets, what belongs to each initial state.
+    """
 
     gates: Tensor
     inner: Tensor
@@ -59,7 +58,9 @@ def scan_backward(
         needs_x, needs_state, needs_weights: what is not needed is left out.
     """
     back = _buffers(run, last)
-    _run_back(run, back, parameters, sequences)
+    own = [None if g is None else _with_columns(gather_rows(g, run.schedule)) for g in sequences]
+    form = run.form
+    form.run_backward(run, back, parameters, own + [None] * (len(back.carry) - len(own)))
     blocks = _input_blocks(run, back)
     if run.rows is not None:  # Σ over the steps that read it, for each distinct input
         blocks = blocks.new_zeros(len(x), blocks.shape[1]).index_add_(0, run.rows, blocks)
@@ -71,69 +72,31 @@ def scan_backward(
     )
 
 
-def _buffers(run: Scan, last: Sequence[Tensor | None]) -> _Back:
+def _buffers(run: Scan, last: Sequence[Tensor | None]) -> Back:
     form, schedule = run.form, run.schedule
     has_inner = form.cell.output is not None
     carry = []
     for k, (size, gradient) in enumerate(zip(form.state_sizes, last, strict=True)):
-        rows = scratch(f"carry{k}", schedule.batch, form.padded(size)).zero_()
+        rows = form.scratch(f"carry{k}", schedule.batch, form.padded(size)).zero_()
         if gradient is not None:
             rows[:, :size] = gather_batch(gradient, schedule)
         carry.append(rows)
     columns = len(form.cell.vectors) * form.padded(form.hidden)
-    return _Back(
-        gates=scratch("grad_gates", schedule.rows, form.plan.gradient_blocks * form.hidden),
-        inner=scratch("grad_inner", schedule.rows, form.output if has_inner else 0),
-        vectors=torch.zeros(form.threads, columns) if columns else form.zeros,
+    return Back(
+        gates=form.scratch("grad_gates", schedule.rows, form.plan.gradient_blocks * form.hidden),
+        inner=form.scratch("grad_inner", schedule.rows, form.output if has_inner else 0),
+        vectors=carry[0].new_zeros(form.workers, columns),
         carry=carry,
         initial=[torch.zeros_like(c) for c in carry] if form.options.has_reset else [],
     )
 
 
-def _run_back(
-    run: Scan, back: _Back, parameters: Parameters, sequences: Sequence[Tensor | None]
-) -> None:
-    form = run.form
-    tensors = {"grad_gates.at": back.gates, "grad_inner.at": back.inner}
-    tensors["grad_vectors.at"] = back.vectors
-    numbers = {}
-    for k, carry in enumerate(back.carry):
-        gradient = sequences[k] if k < len(sequences) else None
-        tensors[f"carry{k}.at"], tensors[f"sequence{k}.at"] = carry, form.zeros
-        if gradient is not None:
-            rows = gather_rows(gradient, run.schedule)
-            rows = rows if rows.stride(-1) == 1 else rows.contiguous()
-            tensors[f"sequence{k}.at"], numbers[f"sequence{k}.row"] = rows, rows.stride(0)
-    for k, initial in enumerate(back.initial):
-        tensors[f"initial{k}"] = initial
-    call(run, form.backward, tensors | _backward_weights(form, parameters), numbers)
+def _with_columns(rows: Tensor) -> Tensor:
+    """With columns side by side, as kernels read them; rows may lie any distance apart."""
+    return rows if rows.stride(-1) == 1 else rows.contiguous()
 
 
-def _backward_weights(form: Form, parameters: Parameters) -> dict[str, Tensor]:
-    gates, late = len(form.cell.gates), len(form.cell.late_gates)
-    weights = {}
-    if parameters.weight_hh is not None:
-        rows = _ordered(parameters.weight_hh, form.hidden_order, gates)
-        if late:
-            early = (gates - late) * form.hidden
-            weights["weight.late_back"] = _packed(form, rows[early:], "late")
-            rows = rows[:early]
-        weights["weight.early_back"] = _packed(form, rows, "early")
-    if parameters.weight_hr is not None:
-        weights["weight.output_back"] = _packed(form, parameters.weight_hr, "output")
-    return weights
-
-
-def _packed(form: Form, rows: Tensor, name: str) -> Tensor:
-    rows = along_rows(rows, form.host) if form.options.in_bfloat16 else rows
-    return pack_turned(rows, form.host, name)
-
-
-def _sum_of_products(form: Form, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    return sum_of_products(left, right, form.host, in_bfloat16=form.options.in_bfloat16)
-
-
-def _ordered(rows: Tensor, order: Order | None, gates: int) -> Tensor:
+def in_gradient_order(rows: Tensor, order: Order | None, gates: int) -> Tensor:
     """Rows of the gates, in the order of the gates -> in the order of the gradients."""
     return (
         rows if order is None else order.apply(rows.view(gates, -1, *rows.shape[1:])).flatten(0, 1)
@@ -147,45 +110,40 @@ def _by_gate(rows: Tensor, order: Order | None, gates: int) -> Tensor:
     )
 
 
-def _input_blocks(run: Scan, back: _Back) -> Tensor:
+def _input_blocks(run: Scan, back: Back) -> Tensor:
     return back.gates[:, : len(run.form.cell.gates) * run.form.hidden]
 
 
-def _hidden_blocks(run: Scan, back: _Back) -> Tensor:
+def _hidden_blocks(run: Scan, back: Back) -> Tensor:
     return back.gates[:, -len(run.form.cell.gates) * run.form.hidden :]
 
 
 def _input_gradient(run: Scan, blocks: Tensor, x: Tensor, parameters: Parameters) -> Tensor:
     form, schedule = run.form, run.schedule
-    weight = _ordered(parameters.weight_ih, form.input_order, len(form.cell.gates))
-    in_bfloat16 = form.options.in_bfloat16
-    if schedule.index is None and run.rows is None and not in_bfloat16:
-        return library_linear(blocks, weight.t()).view(x.shape)
-    packed = _packed(form, weight, "input")
-    rows = product_of_rows(
-        blocks, packed, weight.shape[1], None, form.host, in_bfloat16=in_bfloat16
-    )
+    weight = in_gradient_order(parameters.weight_ih, form.input_order, len(form.cell.gates))
+    is_full = schedule.index is None and run.rows is None
+    rows = form.times(blocks, weight, is_full=is_full)
     if schedule.index is None or run.rows is not None:
         return rows.reshape(x.shape)
     result = rows.new_zeros(schedule.time * schedule.batch, x.shape[-1])
     return result.index_copy_(0, schedule.index, rows).view(x.shape)
 
 
-def _initial_gradient(run: Scan, back: _Back, k: int) -> Tensor:
+def _initial_gradient(run: Scan, back: Back, k: int) -> Tensor:
     total = back.carry[k] + back.initial[k] if back.initial else back.carry[k]
     total = total[:, : run.form.state_sizes[k]]
-    result = torch.empty(total.shape)
+    result = torch.empty_like(total, memory_format=torch.contiguous_format)
     if run.schedule.order is None:
         return result.copy_(total)
     result[run.schedule.order] = total
     return result
 
 
-def _weight_gradients(run: Scan, back: _Back, blocks: Tensor, x: Tensor) -> Parameters:
+def _weight_gradients(run: Scan, back: Back, blocks: Tensor, x: Tensor) -> Parameters:
     form, gates = run.form, len(run.form.cell.gates)
     rows = x if run.rows is not None else gather_rows(x, run.schedule)
     order = form.input_order
-    weight, bias = _sum_of_products(form, blocks, rows)
+    weight, bias = form.sum_of_products(blocks, rows)
     result = Parameters(_by_gate(weight, order, gates), bias_ih=_by_gate(bias, order, gates))
     if form.cell.recurrent:
         weight, bias = _recurrent_gradients(run, back)
@@ -194,7 +152,7 @@ def _weight_gradients(run: Scan, back: _Back, blocks: Tensor, x: Tensor) -> Para
             weight_hh=_by_gate(weight, order, gates), bias_hh=_by_gate(bias, order, gates)
         )
     if form.cell.output is not None:
-        weight, bias = _sum_of_products(form, back.inner, run.kept["inner"])
+        weight, bias = form.sum_of_products(back.inner, run.kept["inner"])
         result = result._replace(weight_hr=weight, bias_hr=bias)
     if form.cell.vectors:
         total = back.vectors.sum(0).view(len(form.cell.vectors), -1)[:, : form.hidden]
@@ -202,14 +160,14 @@ def _weight_gradients(run: Scan, back: _Back, blocks: Tensor, x: Tensor) -> Para
     return result
 
 
-def _recurrent_gradients(run: Scan, back: _Back) -> tuple[Tensor, Tensor]:
+def _recurrent_gradients(run: Scan, back: Back) -> tuple[Tensor, Tensor]:
     """Gradients of R and its bias, in the order of `grad_gates`."""
     form, rows = run.form, _hidden_blocks(run, back)
     if not form.cell.late_gates:
-        return _sum_of_products(form, rows, _operand(run))
+        return form.sum_of_products(rows, _operand(run))
     early = (len(form.cell.gates) - len(form.cell.late_gates)) * form.hidden
-    weight, bias = _sum_of_products(form, rows[:, :early], _operand(run))
-    late = _sum_of_products(form, rows[:, early:], run.kept["late_operand"])
+    weight, bias = form.sum_of_products(rows[:, :early], _operand(run))
+    late = form.sum_of_products(rows[:, early:], run.kept["late_operand"])
     return torch.cat([weight, late[0]]), torch.cat([bias, late[1]])
 
 

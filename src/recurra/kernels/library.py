@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from recurra.cells import Cell
-from recurra.kernels.cpu.code import plan_for
-from recurra.kernels.cpu.gradient import scan_backward
-from recurra.kernels.cpu.host import find_host
-from recurra.kernels.cpu.scan import (
+from recurra.kernels.gradient import scan_backward
+from recurra.kernels.machines import machine_of
+from recurra.kernels.planner import plan_for
+from recurra.kernels.scan import (
     kept_buffers,
     kept_shapes,
     options_for,
@@ -86,7 +86,7 @@ def _scan(
     options = options_for(
         kind, wishes, all_states=all_states, needs_gradient=keeps, in_bfloat16=in_bfloat16
     )
-    sequences, last, run = scan_forward(kind, x, state, parameters, wishes, options, find_host())
+    sequences, last, run = scan_forward(kind, x, state, parameters, wishes, options, machine_of(x))
     if not keeps:
         return [*sequences, *last]
     sizes = (*x.shape[:2], run.form.hidden, run.form.output)
@@ -137,7 +137,7 @@ def _scan_backward(
         kind, wishes, all_states=all_states, needs_gradient=True, in_bfloat16=in_bfloat16
     )
     buffers = [k.view(torch.float32) for k in kept]
-    run = reopen(kind, x, state, parameters, wishes, options, find_host(), buffers)
+    run = reopen(kind, x, state, parameters, wishes, options, machine_of(x), buffers)
     count = len(state) if all_states else 1
     found = scan_backward(run, x, parameters, gradients[:count], gradients[count:])
     assert found.parameters is not None

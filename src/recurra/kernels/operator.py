@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from recurra.cells import Cell
-from recurra.kernels.cpu.gradient import scan_backward
-from recurra.kernels.cpu.host import Host, find_host
-from recurra.kernels.cpu.library import scan_in_graph
-from recurra.kernels.cpu.scan import options_for, scan_forward
-from recurra.kernels.cpu.streaming import MOST_ROWS, step_forward
+from recurra.kernels.form import Machine
+from recurra.kernels.gradient import scan_backward
+from recurra.kernels.library import scan_in_graph
+from recurra.kernels.scan import options_for, scan_forward
 from recurra.reference import Controls, Parameters, Tensors, scan
 
 
@@ -26,7 +25,7 @@ class Setup(NamedTuple):
     all_states: bool
     in_bfloat16: bool
     has: tuple[bool, ...]  # which of the first six parameters are there
-    host: Host
+    machine: Machine
 
 
 def scan_with_gradient(
@@ -36,10 +35,11 @@ def scan_with_gradient(
     parameters: Parameters,
     controls: Controls,
     all_states: bool,
+    machine: Machine,
     *,
     in_bfloat16: bool,
 ) -> tuple[Tensors, Tensors]:
-    """The meaning of `recurra.reference.scan`, by kernels, with gradients.
+    """The meaning of `recurra.reference.scan`, by a machine's kernels, with gradients.
 
     All tensors are float32; `in_bfloat16` rounds the products' operands, in both passes.
     """
@@ -50,16 +50,17 @@ def scan_with_gradient(
     count = len(state) if all_states else 1
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         has = tuple(p is not None for p in parameters[:6])
-        setup = Setup(cell, controls, all_states, in_bfloat16, has, find_host())
+        setup = Setup(cell, controls, all_states, in_bfloat16, has, machine)
         results = _Scan.apply(setup, *tensors)  # type: ignore[no-untyped-call]
         return results[:count], results[count:]
-    if _is_plain(controls) and x.shape[0] == 1 and x.shape[1] <= MOST_ROWS:
-        last = step_forward(cell, x[0], state, parameters, find_host())
-        return tuple(s.unsqueeze(0) for s in last[:count]), last
+    if _is_plain(controls) and x.shape[0] == 1:
+        new = machine.step(cell, x[0], state, parameters)
+        if new is not None:
+            return tuple(s.unsqueeze(0) for s in new[:count]), new
     options = options_for(
         cell, controls, all_states=all_states, needs_gradient=False, in_bfloat16=in_bfloat16
     )
-    sequences, last, _ = scan_forward(cell, x, state, parameters, controls, options, find_host())
+    sequences, last, _ = scan_forward(cell, x, state, parameters, controls, options, machine)
     return sequences, last
 
 
@@ -87,7 +88,7 @@ class _Scan(torch.autograd.Function):
             in_bfloat16=setup.in_bfloat16,
         )
         sequences, last, ctx.run = scan_forward(
-            setup.cell, x, state, parameters, setup.controls, options, setup.host
+            setup.cell, x, state, parameters, setup.controls, options, setup.machine
         )
         ctx.setup = setup
         ctx.set_materialize_grads(False)

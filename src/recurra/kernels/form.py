@@ -1,0 +1,167 @@
+"""What all scans of one cell, options and sizes have in common, whatever machine runs them.
+
+A `Form` is made once for each cell, options and sizes, and looked up by each call. What only a
+machine can say (memory, products over all steps at once, the loop itself) each of `cpu.form` and
+`triton.form` adds.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from recurra.cells import Cell
+from recurra.kernels.plan import Options, Plan
+from recurra.reference import Parameters
+
+if TYPE_CHECKING:
+    from recurra.kernels.gradient import Back
+    from recurra.kernels.scan import Scan
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """Sizes in units and rows, and how the batch's rows are shared out.
+
+    Attributes:
+        plan: what one step does.
+        batch, hidden, output: rows; units of the hidden layer and of `states[0]`.
+        groups: groups of the batch's rows, which never wait for one another.
+        share: workers (threads, GPU programs) in each group, which share its units.
+    """
+
+    plan: Plan
+    batch: int
+    hidden: int
+    output: int
+    groups: int
+    share: int
+
+    @property
+    def cell(self) -> Cell:
+        return self.plan.cell
+
+    @property
+    def options(self) -> Options:
+        return self.plan.options
+
+    @property
+    def workers(self) -> int:
+        return self.groups * self.share
+
+    @cached_property
+    def state_sizes(self) -> tuple[int, ...]:
+        return (self.output,) + (self.hidden,) * (len(self.cell.states) - 1)
+
+    @cached_property
+    def keeps_sequence(self) -> tuple[bool, ...]:
+        """Whether a state is there for every step, or only for the last two."""
+        keeps_all = self.options.needs_gradient or self.options.all_states
+        return (True,) + (keeps_all,) * (len(self.cell.states) - 1)
+
+    @cached_property
+    def kept(self) -> dict[str, int]:
+        """Columns of what is kept per step besides the states."""
+        widths = kept_widths(self.plan, self.hidden, self.output)
+        return {name: blocks * size for name, (blocks, size) in widths.items()}
+
+    @cached_property
+    def input_order(self) -> "Order | None":
+        """Where the gates' blocks lie in the gradients of the input's products; None: in order."""
+        return _order(self.plan.input_order)
+
+    @cached_property
+    def hidden_order(self) -> "Order | None":
+        """The same for the recurrent products."""
+        return _order(self.plan.hidden_order)
+
+    # -- what a machine adds ----------------------------------------------------------------------
+
+    def padded(self, size: int) -> int:
+        """Columns of a row of so many units in what the backward pass carries."""
+        return size
+
+    def room(self, name: str, rows: int, columns: int) -> Tensor:
+        """Memory for what the loop keeps: as long as the scan with gradients, else for one call."""
+        raise NotImplementedError
+
+    def scratch(self, name: str, rows: int, columns: int) -> Tensor:
+        """Memory that is used until the next call with this name."""
+        raise NotImplementedError
+
+    def linear(self, rows: Tensor, weight: Tensor, bias: Tensor | None, *, is_full: bool) -> Tensor:
+        """rows @ weight.T + bias, as exact as the loop's products. `is_full`: of a full batch."""
+        raise NotImplementedError
+
+    def times(self, rows: Tensor, weight: Tensor, *, is_full: bool) -> Tensor:
+        """rows @ weight, likewise."""
+        raise NotImplementedError
+
+    def sum_of_products(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """left.T @ right, likewise, and the sum of left's rows."""
+        raise NotImplementedError
+
+    def run_forward(self, run: "Scan", parameters: Parameters) -> None:
+        """The loop, on the scan's buffers."""
+        raise NotImplementedError
+
+    def run_backward(
+        self, run: "Scan", back: "Back", parameters: Parameters, sequences: Sequence[Tensor | None]
+    ) -> None:
+        """The loop back; `sequences`: gradients of the results, in rows that are kept, or None."""
+        raise NotImplementedError
+
+
+class Machine(NamedTuple):
+    """What runs the loops on a kind of device: how forms are made for it.
+
+    Attributes:
+        form: `(cell, options, batch, hidden, output, like)`; `like` is a tensor there.
+        step: one step without gradients and masks, or None where it takes a scan of one step.
+    """
+
+    form: Callable[[Cell, Options, int, int, int, Tensor], Form]
+    step: Callable[[Cell, Tensor, tuple[Tensor, ...], Parameters], tuple[Tensor, ...] | None]
+
+
+def kept_widths(plan: Plan, hidden: int, output: int) -> dict[str, tuple[int, int]]:
+    """Blocks in a row, and their size, of what is kept per step besides the states."""
+    cell, options = plan.cell, plan.options
+    is_prepared = cell.recurrent and (options.has_mask or options.has_reset)
+    widths = {
+        "gates": (len(cell.gates), hidden),
+        "saved": (plan.saved_blocks, hidden),
+        "numbers": (plan.saved_numbers, 1),
+        "saved_output": (plan.saved_output_blocks, output),
+        "operand": (int(is_prepared), output),
+        "late_operand": (int(bool(cell.late_gates)), hidden),
+        "inner": (int(cell.output is not None), hidden),
+    }
+    return {name: (blocks, size) for name, (blocks, size) in widths.items() if blocks}
+
+
+@dataclass(frozen=True)
+class Order:
+    """Gate `places[k]` lies in block k."""
+
+    places: tuple[int, ...]
+
+    def apply(self, blocks: Tensor) -> Tensor:
+        """Blocks in the order of the gates -> in this order."""
+        return _taken(blocks, self.places)
+
+    def undo(self, blocks: Tensor) -> Tensor:
+        """Blocks in this order -> in the order of the gates."""
+        return _taken(blocks, [self.places.index(k) for k in range(len(self.places))])
+
+
+def _taken(blocks: Tensor, places: Sequence[int]) -> Tensor:
+    """Blocks by number; an index would have to be brought to the device first."""
+    return torch.cat([blocks[k : k + 1] for k in places])
+
+
+def _order(places: Sequence[int]) -> Order | None:
+    return None if list(places) == sorted(places) else Order(tuple(places))
