@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from recurra.cells import CELLS, find_cell
+from recurra.kernels.cpu.host import find_host
 from recurra.layers import LSTM, Recurrent
 
 Shape = tuple[int, int, int, int]
@@ -66,6 +67,7 @@ def time_layers(
 ) -> list[Timing]:
     """Training steps and inference in float32, and training steps under autocast to bfloat16.
 
+    The last where the processor multiplies bfloat16 (`avx512_bf16`).
     The peer of a cell that torch.nn has is its layer, padded; with lengths uniform in
     time/5..time torch's packed sequences, and our own padded time; in bfloat16 torch's layer under
     the same autocast, and our own time in float32; at two shapes autograd through a Python loop.
@@ -150,18 +152,24 @@ def _beside_torch(cell: str, shape: Shape, seconds: float, roof: float) -> list[
 
     with torch.no_grad():
         inference = _medians(lambda: ours(x), lambda: peer(x), seconds)
-    both_in_bfloat16 = _medians(lambda: in_bfloat16(ours), lambda: in_bfloat16(peer), seconds)
-    beside_float32 = _medians(lambda: in_bfloat16(ours), padded, seconds)
-    return [
+    rows = [
         _timing(ours, cell, shape, what, pair, peer_name, roof)
         for what, pair, peer_name in (
             ("training", training, name),
             ("inference", inference, name),
             ("training, ragged", _medians(ragged, packed, seconds), f"{name}, packed"),
             ("training, ragged", _medians(ragged, padded, seconds), "ours, padded"),
-            ("training, bfloat16", both_in_bfloat16, f"{name}, bfloat16"),
-            ("training, bfloat16", beside_float32, "ours, float32"),
         )
+    ]
+    if not find_host().multiplies_bfloat16:  # nor does oneDNN's LSTM run in it there
+        return rows
+    both_in_bfloat16 = _medians(lambda: in_bfloat16(ours), lambda: in_bfloat16(peer), seconds)
+    beside_float32 = _medians(lambda: in_bfloat16(ours), padded, seconds)
+    what = "training, bfloat16"
+    return [
+        *rows,
+        _timing(ours, cell, shape, what, both_in_bfloat16, f"{name}, bfloat16", roof),
+        _timing(ours, cell, shape, what, beside_float32, "ours, float32", roof),
     ]
 
 
