@@ -26,7 +26,7 @@ FLOOR = 2e-6
 CLOSE = 4e-6
 
 
-def check_cell(cell: Cell, *, backend: str = "auto", seed: int = 0) -> None:
+def check_cell(cell: Cell, *, backend: str = "auto", device: str = "cpu", seed: int = 0) -> None:
     """Check a cell, and the backend that runs it, against all that recurra promises.
 
     Float32 answers are compared with the float64 reference: output, last states and every
@@ -39,6 +39,8 @@ def check_cell(cell: Cell, *, backend: str = "auto", seed: int = 0) -> None:
     Args:
         cell: any cell.
         backend: what runs it; "auto" takes the one that users get.
+        device: where. On a GPU products must not be in TF32 (`torch.backends.cudnn`), or none of
+            this can hold.
         seed: of the random weights and inputs.
 
     Raises:
@@ -50,20 +52,21 @@ def check_cell(cell: Cell, *, backend: str = "auto", seed: int = 0) -> None:
         >>> check_cell(LSTM_CELL, backend="reference")
     """
     torch.manual_seed(seed)
-    _check_step(cell)
-    for controls in ("plain", "lengths", "reset", "masks"):
-        for is_reverse in (False, True):
-            _check_against_float64(cell, backend, controls, is_reverse)
-    layer = _layer(cell, backend)
-    _check_split(layer)
-    _check_padding(layer)
-    _check_rows(layer)
-    _check_causality(layer)
-    _check_steps(layer)
-    _check_resets(layer)
-    _check_inference(cell, backend)
-    _check_directions(cell, backend)
-    _check_finite(layer)
+    with torch.device(device):
+        _check_step(cell)
+        for controls in ("plain", "lengths", "reset", "masks"):
+            for is_reverse in (False, True):
+                _check_against_float64(cell, backend, controls, is_reverse)
+        layer = _layer(cell, backend)
+        _check_split(layer)
+        _check_padding(layer)
+        _check_rows(layer)
+        _check_causality(layer)
+        _check_steps(layer)
+        _check_resets(layer)
+        _check_inference(cell, backend)
+        _check_directions(cell, backend)
+        _check_finite(layer)
 
 
 def random_problem(
@@ -178,7 +181,7 @@ def errors_against_float64(
 ) -> list[Error]:
     """Errors of a backend in float32: outputs, every state, last states and every gradient.
 
-    Weights, inputs, states and the gradients from above are random.
+    Weights, inputs, states and the gradients from above are random, and on torch's default device.
 
     Args:
         cell: any cell.
@@ -218,7 +221,7 @@ def errors_against_float64(
         return kernels.run(*arguments, all_states=True, backend=backend)  # type: ignore[arg-type]
 
     truth = through(scan, torch.float64)
-    with torch.autocast("cpu", torch.bfloat16, enabled=under_autocast):
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=under_autocast):
         plain, got = through(scan, torch.float32), through(ours, torch.float32)
     names = [f"sequence {s}" for s in cell.states] + [f"last {s}" for s in cell.states]
     names += [f"gradient {n}" for n in _names(cell, parameters)]

@@ -124,7 +124,7 @@ class Graph:
     def _simplify(self, op: str, args: tuple[int, ...]) -> int | None:
         values = [self.constant_value(a) for a in args]
         if values and all(v is not None for v in values) and op not in REDUCTIONS | COMPARISONS:
-            numbers = [torch.tensor(v, dtype=torch.float64) for v in values]
+            numbers = [torch.tensor(v, dtype=torch.float64, device="cpu") for v in values]
             if op != "where":
                 return self.constant(float(OPERATIONS[op](*numbers)))
         if op == "add" and 0.0 in values:

@@ -7,6 +7,7 @@ from recurra.kernels.cpu import form as cpu_form
 from recurra.kernels.cpu.host import find_host
 from recurra.kernels.cpu.streaming import MOST_ROWS, step_forward
 from recurra.kernels.form import Machine
+from recurra.kernels.triton import form as triton_form
 from recurra.reference import Parameters, Tensors
 
 
@@ -16,9 +17,14 @@ def _cpu_step(cell: Cell, x: Tensor, state: Tensors, parameters: Parameters) -> 
     return step_forward(cell, x, state, parameters, find_host())
 
 
+def _no_step(cell: Cell, x: Tensor, state: Tensors, parameters: Parameters) -> None:
+    return None
+
+
 CPU = Machine(cpu_form.make_form, _cpu_step)
+TRITON = Machine(triton_form.make_form, _no_step)
 
 
 def machine_of(tensor: Tensor) -> Machine:
     """The machine that runs kernels on the device of a tensor."""
-    return CPU
+    return TRITON if tensor.device.type == "cuda" else CPU

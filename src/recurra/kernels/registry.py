@@ -11,6 +11,7 @@ from recurra.errors import ArgumentError, NotSupportedByBackend
 from recurra.kernels import reference_backend, torch_backend
 from recurra.kernels.cpu import backend as cpu_backend
 from recurra.kernels.problem import Problem, Support
+from recurra.kernels.triton import backend as triton_backend
 from recurra.reference import Controls, Parameters, Tensors
 
 
@@ -34,6 +35,7 @@ class Backend:
 # The order is the order of preference of backend="auto".
 BACKENDS: tuple[Backend, ...] = (
     Backend("cpu", cpu_backend.supports, cpu_backend.run),
+    Backend("triton", triton_backend.supports, triton_backend.run),
     Backend("torch", torch_backend.supports, torch_backend.run),
     Backend("reference", reference_backend.supports, reference_backend.run),
 )
@@ -86,17 +88,20 @@ def run(
 ) -> tuple[Tensors, Tensors]:
     """Run a cell over a padded batch by the chosen backend; see `recurra.reference.scan`.
 
-    While `torch.compile` looks on, "cpu" stands in the graph as one operator, and the reference,
-    for what "cpu" cannot run, as a loop with as many parts as there are steps.
+    While `torch.compile` looks on, generated kernels stand in the graph as one operator, and the
+    reference, for what they cannot run, as a loop with as many parts as there are steps.
     """
     if torch.compiler.is_compiling():
-        runs_on_cpu = backend in ("auto", "cpu") and cpu_backend.supports_in_graph(cell, x)
-        chosen_run = cpu_backend.run if runs_on_cpu else reference_backend.run
+        chosen_run = reference_backend.run
+        if backend in ("auto", "cpu") and cpu_backend.supports_in_graph(cell, x):
+            chosen_run = cpu_backend.run
+        elif backend in ("auto", "triton") and triton_backend.supports_in_graph(cell, x):
+            chosen_run = triton_backend.run
         x, controls = controls.expanded(x)
         return chosen_run(cell, x, state, parameters, controls, all_states)
     problem = describe(cell, x, state, parameters, controls, all_states)
     chosen = choose(problem, backend)
-    if chosen.name != "cpu":
+    if chosen.name not in ("cpu", "triton"):
         x, controls = controls.expanded(x)
     return chosen.run(cell, x, state, parameters, controls, all_states)
 

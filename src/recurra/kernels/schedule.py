@@ -119,14 +119,15 @@ def make_schedule(
 @lru_cache(maxsize=256)
 def _full(time: int, batch: int, groups: int, is_reverse: bool) -> Schedule:
     bounds = [batch * g // groups for g in range(groups + 1)]
-    first = torch.tensor(bounds[:-1])
-    counts = torch.tensor(bounds[1:]) - first
-    steps = torch.arange(time)
+    # on the CPU wherever the default device is: one schedule is kept for all of them
+    first = torch.tensor(bounds[:-1], device="cpu")
+    counts = torch.tensor(bounds[1:], device="cpu") - first
+    steps = torch.arange(time, device="cpu")
     t = time - 1 - steps if is_reverse else steps
     row = t.unsqueeze(0) * batch + first.unsqueeze(1)
     new, old = (row, row + batch) if is_reverse else (row + batch, row)
     tables = torch.stack([counts.unsqueeze(1).expand_as(row), row, new, old], dim=-1)
-    last = (0 if is_reverse else time * batch) + torch.arange(batch)
+    last = (0 if is_reverse else time * batch) + torch.arange(batch, device="cpu")
     return Schedule(
         time=time,
         batch=batch,

@@ -133,10 +133,11 @@ def _join(first: Recording, pairs: list[tuple[Entry, Entry]], cell: str) -> Reco
 def _record(
     function: Function, names: Sequence[str], constant: Sequence[str], cell: str, size: int
 ) -> Recording:
-    draw = torch.Generator().manual_seed(0)
+    draw = torch.Generator("cpu").manual_seed(0)
 
     def example() -> Tensor:
-        return 0.1 + 0.8 * torch.rand(ROWS, size, generator=draw, dtype=torch.float64)
+        numbers = torch.rand(ROWS, size, generator=draw, dtype=torch.float64, device="cpu")
+        return 0.1 + 0.8 * numbers
 
     with torch.inference_mode(False), torch.enable_grad(), _disable_current_modes():
         inputs = [example().requires_grad_(name not in constant) for name in names]

@@ -1,0 +1,1 @@
+"""Kernels for GPUs, as Triton code from the same plans as the CPU's."""

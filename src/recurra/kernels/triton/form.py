@@ -1,0 +1,265 @@
+"""The loop on a GPU: how a scan is cut into programs, and the call of its kernels."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recurra.cells import Cell
+from recurra.kernels.form import Form
+from recurra.kernels.gradient import Back, in_gradient_order
+from recurra.kernels.plan import Options
+from recurra.kernels.planner import plan_for
+from recurra.kernels.scan import Scan
+from recurra.kernels.triton.code import Code, code_for
+from recurra.kernels.triton.emitter import needs_joins
+from recurra.reference import Parameters
+
+# A program that has all units to itself waits for nobody, but reads all of R at every step: up to
+# this many bytes that takes less time than waiting for others.
+ALONE_BYTES = 128 << 10
+COUNTER_SPACING = 32  # numbers between two groups' counters, so that they share no cache line
+
+
+def is_interpreted() -> bool:
+    """Whether Triton only interprets kernels, on the CPU: slow, for tests (TRITON_INTERPRET=1)."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@dataclass(frozen=True, eq=False)
+class TritonForm(Form):
+    """A form whose workers are GPU programs.
+
+    Attributes:
+        device: where.
+        precision: of products in float32, in Triton's words.
+        block_rows, block_units, block_depth: see `emitter`.
+        warps: of a program.
+        most_programs: how many run at once for certain.
+    """
+
+    device: torch.device
+    precision: str
+    block_rows: int
+    block_units: int
+    block_depth: int
+    warps: int
+    most_programs: int
+
+    @cached_property
+    def zeros(self) -> Tensor:
+        """Stands for a bias that is not there."""
+        return torch.zeros(len(self.cell.gates) * self.hidden + self.output, device=self.device)
+
+    @cached_property
+    def sizes(self) -> tuple[Any, ...]:
+        """In the order of `emitter.SIZES`."""
+        wide = [1 << (n - 1).bit_length() for n in (self.hidden, self.output)]
+        at_once = max(1, min(self.block_rows, 1024 // max(wide)))
+        cache = ".cg" if self.share > 1 else ""
+        return (
+            *(self.hidden, self.output, self.share, self.block_rows, self.block_units),
+            *(self.block_depth, max(self.hidden, self.output), *wide, at_once, cache),
+            self.precision,
+        )
+
+    # -- memory, and products over all steps at once ----------------------------------------------
+
+    def room(self, name: str, rows: int, columns: int) -> Tensor:
+        return torch.empty(rows, columns, device=self.device)
+
+    def scratch(self, name: str, rows: int, columns: int) -> Tensor:
+        return torch.empty(rows, columns, device=self.device)
+
+    def linear(self, rows: Tensor, weight: Tensor, bias: Tensor | None, *, is_full: bool) -> Tensor:
+        product = self._product(rows, weight.t())
+        return product if bias is None else product.add_(bias)
+
+    def times(self, rows: Tensor, weight: Tensor, *, is_full: bool) -> Tensor:
+        return self._product(rows, weight)
+
+    def sum_of_products(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        return self._product(left.t(), right), left.sum(0)
+
+    def _product(self, left: Tensor, right: Tensor) -> Tensor:
+        """By torch's own library, with operands as exact as the loop's products."""
+        with torch.autocast(self.device.type, enabled=False):
+            if self.options.in_bfloat16:
+                low = torch.bfloat16
+                if is_interpreted():
+                    return left.to(low).float() @ right.to(low).float()
+                return torch.mm(left.to(low), right.to(low), out_dtype=torch.float32)
+            with _in_precision(self.precision):
+                return left @ right
+
+    # -- the loop ---------------------------------------------------------------------------------
+
+    def run_forward(self, run: Scan, parameters: Parameters) -> None:
+        code = code_for(self.cell, self.options, is_forward=True)
+        weights = {}
+        if parameters.weight_hh is not None:
+            late = len(self.cell.late_gates) * self.hidden
+            early = len(parameters.weight_hh) - late
+            weights["early"] = parameters.weight_hh[:early]
+            weights["late"] = parameters.weight_hh[early:]
+        if parameters.weight_hr is not None:
+            weights["output"] = parameters.weight_hr
+        self._call(run, code, parameters, weights, {})
+
+    def run_backward(
+        self, run: Scan, back: Back, parameters: Parameters, sequences: Sequence[Tensor | None]
+    ) -> None:
+        code = code_for(self.cell, self.options, is_forward=False)
+        gates, weights = len(self.cell.gates), {}
+        if parameters.weight_hh is not None:
+            rows = in_gradient_order(parameters.weight_hh, self.hidden_order, gates)
+            early = len(rows) - len(self.cell.late_gates) * self.hidden
+            weights["early_back"] = rows[:early].t()
+            weights["late_back"] = rows[early:].t()
+        if parameters.weight_hr is not None:
+            weights["output_back"] = parameters.weight_hr.t()
+        given: dict[str, Any] = {"grad_gates_at": back.gates, "grad_inner_at": back.inner}
+        given["grad_vectors_at"] = back.vectors
+        for k, (carry, gradient) in enumerate(zip(back.carry, sequences, strict=True)):
+            given[f"carry{k}_at"] = carry
+            given[f"sequence{k}_at"] = carry if gradient is None else gradient
+            given[f"sequence{k}_row"] = 0 if gradient is None else gradient.stride(0)
+            given[f"HAS_SEQUENCE{k}"] = gradient is not None
+        for k, initial in enumerate(back.initial):
+            given[f"initial{k}_at"] = initial
+        self._call(run, code, parameters, weights, given)
+
+    def _call(
+        self,
+        run: Scan,
+        code: Code,
+        parameters: Parameters,
+        weights: dict[str, Tensor],
+        given: dict[str, Any],
+    ) -> None:
+        schedule, source = run.schedule, code.source
+        low = torch.bfloat16 if self.options.in_bfloat16 else torch.float32
+        given |= {f"{name}_weight_at": w.to(low).contiguous() for name, w in weights.items()}
+        bias, output = parameters.bias_hh, parameters.bias_hr
+        given |= {
+            "steps": schedule.time,
+            "tables_at": schedule.tables_for(keeps_all=self.keeps_sequence[-1]),
+            "first_rows_at": schedule.first_rows,
+            "bias_hidden_at": self.zeros if bias is None else bias,
+            "bias_output_at": self.zeros if output is None else output,
+        }
+        if "tile_at" in source.arguments:
+            columns = len(self.cell.gates) * max(self.hidden, self.output)
+            given["tile_at"] = self.scratch("tile", schedule.batch, columns)
+        if parameters.vectors:
+            given["vectors_at"] = torch.cat(parameters.vectors)
+        for name, rows in run.kept.items():
+            given[f"{name}_at"] = rows
+        for k, states in enumerate(run.states):
+            given[f"state{k}_at"], given[f"start{k}"] = states, run.start_row(k)
+        controls = run.controls
+        given |= {"mask_at": controls.mask, "resets_at": controls.resets}
+        for k, share in enumerate(controls.zoneout):
+            if share is not None:
+                name = f"zoneout{k}"
+                given[f"{name}_at"], given[f"{name}_row"], given[f"{name}_batch"] = share
+        self._launch(code, given)
+
+    def _launch(self, code: Code, given: dict[str, Any]) -> None:
+        """All groups, as many at a time as surely run at once."""
+        source, options = code.source, {"num_warps": self.warps}
+        is_joined = self.share > 1 and needs_joins(self.plan.forward)
+        given["counters_at"] = self._counters(is_joined)
+        flags = [given[name] for name in source.flags]
+        at_once = max(1, self.most_programs // self.share) if is_joined else self.groups
+        if is_joined:
+            options["launch_cooperative_grid"] = True
+        for first in range(0, self.groups, at_once):
+            given["first_group"] = first
+            arguments = [given[name] for name in source.arguments]
+            grid = (min(at_once, self.groups - first) * self.share,)
+            code.function[grid](*arguments, *self.sizes, *flags, **options)
+
+    def _counters(self, is_joined: bool) -> Tensor:
+        count = self.groups * COUNTER_SPACING if is_joined else 1
+        return torch.zeros(count, dtype=torch.int32, device=self.device)
+
+
+@contextmanager
+def _in_precision(precision: str) -> Iterator[None]:
+    """torch's products in TF32 too where the loop's are, as cuDNN's recurrent layers do it all."""
+    matmul: Any = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    if precision != "tf32" or before == "tf32":
+        yield
+        return
+    matmul.fp32_precision = "tf32"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
+
+
+def precision_now() -> str:
+    """Of products in float32: what torch.nn's layers are set to (`torch.backends.cudnn`).
+
+    By default that is TF32, ten bits of the mantissa; "ieee" gets three products in TF32 for each,
+    which together are as exact as float32 nearly is.
+    """
+    cudnn: Any = torch.backends.cudnn
+    return "tf32" if cudnn.rnn.fp32_precision == "tf32" else "tf32x3"
+
+
+def make_form(
+    cell: Cell, options: Options, batch: int, hidden: int, output: int, like: Tensor
+) -> TritonForm:
+    """The form of a scan on the device of `like`; see `Machine`."""
+    return _form_for(cell, options, batch, hidden, output, like.device, precision_now())
+
+
+@lru_cache(maxsize=1024)
+def _form_for(
+    cell: Cell,
+    options: Options,
+    batch: int,
+    hidden: int,
+    output: int,
+    device: torch.device,
+    precision: str,
+) -> TritonForm:
+    most = processors(device)
+    block_rows = min(64, max(16, 1 << (batch - 1).bit_length()))
+    groups = -(-batch // block_rows)
+    bytes_of_weights = (2 if options.in_bfloat16 else 4) * len(cell.gates) * hidden * output
+    units = max(hidden, output)
+    if is_interpreted() or bytes_of_weights * cell.recurrent <= ALONE_BYTES:
+        block_units = max(16, 1 << (units - 1).bit_length())
+    else:
+        block_units = 16
+        while -(-units // block_units) * groups > most and block_units < 64:
+            block_units *= 2
+        while -(-units // block_units) > most:
+            block_units *= 2
+    share = -(-units // block_units)
+    return TritonForm(
+        *(plan_for(cell, options), batch, hidden, output, groups, share),
+        device=device,
+        precision="ieee" if is_interpreted() else precision,
+        block_rows=block_rows,
+        block_units=block_units,
+        block_depth=min(64, max(16, 1 << (units - 1).bit_length())),
+        warps=4 if share > 1 else 8,
+        most_programs=most,
+    )
+
+
+def processors(device: torch.device) -> int:
+    """Multiprocessors: so many programs run at once for certain."""
+    if device.type != "cuda":
+        return 2
+    return torch.cuda.get_device_properties(device).multi_processor_count
