@@ -56,7 +56,7 @@ def check(name: str, controls: str, is_reverse: bool, case: str, **options: bool
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_contract_holds(name: str) -> None:
-    check_cell(CELLS[name], backend="triton", device="cuda")
+    check_cell(CELLS[name], device="cuda")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -129,4 +129,4 @@ def step(
 
 
 def test_a_cell_of_ones_own_runs_on_the_gpu() -> None:
-    check_cell(Cell("mine", ("a",), ("h",), step), backend="triton", device="cuda")
+    check_cell(Cell("mine", ("a",), ("h",), step), device="cuda")

@@ -45,9 +45,13 @@ def run(
 
 
 @torch.compiler.assume_constant_result
-@cache
 def _missing() -> str:
     """What stands in the way on this machine, whatever the problem; empty: nothing."""
+    return _found_missing()
+
+
+@cache
+def _found_missing() -> str:
     if find_spec("triton") is None:
         return "the package triton is not installed; torch's builds for CUDA bring it"
     if torch.version.hip:

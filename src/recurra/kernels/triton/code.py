@@ -1,10 +1,14 @@
 """From a plan to a Triton function: the text is written, then read as a module of its own."""
 
 import linecache
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from recurra.cells import Cell
 from recurra.kernels.plan import Options
@@ -18,6 +22,37 @@ class Code:
 
     source: Source
     function: Any
+    compiled: dict[Any, Any] = field(default_factory=dict)
+
+    def call(
+        self,
+        programs: int,
+        arguments: Sequence[Tensor | int],
+        constants: tuple[Any, ...],
+        options: Mapping[str, Any],
+        device: torch.device,
+    ) -> None:
+        """Run so many programs.
+
+        Triton finds its compiled code by looking at each argument, which takes longer than a short
+        scan; here it is found by what it depends on: constants, and whether addresses are whole
+        multiples of 16 bytes. Numbers are not specialised.
+
+        Args:
+            programs: how many.
+            arguments: in the order of the source's.
+            constants: for `SIZES` and the source's flags.
+            options: of Triton's launch.
+            device: where.
+        """
+        grid = (programs, 1, 1)
+        aligned = tuple([isinstance(a, int) or a.data_ptr() % 16 == 0 for a in arguments])
+        key = constants, aligned, tuple(options.values()), device
+        found = self.compiled.get(key)
+        if found is None:
+            self.compiled[key] = self.function[grid](*arguments, *constants, **options)
+        else:
+            found[grid](*arguments, *constants)
 
 
 @cache

@@ -15,6 +15,7 @@ says where a step's rows lie. Sizes are compile-time constants in capitals:
     BLOCK_DEPTH        how much of a product's depth is read at once
     WIDE_HIDDEN, …     units rounded up to a power of two, for sums over a row, of ROWS_AT_ONCE rows
     CACHE              how to read what other programs wrote   PRECISION   of products in float32
+    RESIDENT           whether a program's part of R stays in registers through all steps
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,7 +30,7 @@ PER_UNIT = ("vectors", "bias_hidden", "bias_output")
 CONSTANT = (*PER_UNIT, "mask", "zoneout", "sequence")
 SCRATCH_WITHOUT_GRADIENT = ("operand", "late_operand", "inner", "saved")
 SIZES: tuple[str, ...] = ("HIDDEN", "OUTPUT", "SHARE", "BLOCK_ROWS", "BLOCK_UNITS", "BLOCK_DEPTH")
-SIZES += ("MOST", "WIDE_HIDDEN", "WIDE_OUTPUT", "ROWS_AT_ONCE", "CACHE", "PRECISION")
+SIZES += ("MOST", "WIDE_HIDDEN", "WIDE_OUTPUT", "ROWS_AT_ONCE", "CACHE", "PRECISION", "RESIDENT")
 
 UNARY = {
     "abs": "tl.abs({})",
@@ -80,7 +81,7 @@ def emit(plan: Plan, *, is_forward: bool) -> Source:
         "from recurra.kernels.triton.functions import expm1, join, log1p, sigmoid, sign, tanh",
         "",
         "",
-        "@triton.jit",
+        f"@triton.jit(do_not_specialize={[a for a in arguments if not a.endswith('_at')]!r})",
         "def scan(",
         *(f"    {name}," for name in signature),
         "):",
@@ -111,8 +112,6 @@ def _arguments(plan: Plan, phases: tuple[Phase, ...]) -> tuple[tuple[str, ...], 
     for buffer in sorted(found):
         if buffer.startswith("zoneout"):
             names += [f"{buffer}_row", f"{buffer}_batch"]
-        if buffer.startswith("sequence"):
-            names.append(f"{buffer}_row")
     if plan.options.has_reset:
         names += ["resets_at", *(f"start{k}" for k in range(len(plan.cell.states)))]
     flags = tuple(f"HAS_{b.upper()}" for b in sorted(found) if b.startswith("sequence"))
@@ -198,13 +197,11 @@ class _Emitter:
         }.get(kind, 1)
         if kind == "numbers":
             return str(blocks)
-        if kind == "sequence":
-            return f"{buffer}_row"
         return f"({blocks} * {self._size(kind, k)})"
 
     def _size(self, kind: str, k: int) -> str:
         """Units in one block of a buffer."""
-        if kind in ("state", "previous", "carry", "zoneout"):
+        if kind in ("state", "previous", "carry", "zoneout", "sequence"):
             return "OUTPUT" if k == 0 else "HIDDEN"
         if kind in ("saved_output", "operand", "mask", "grad_inner", "bias_output"):
             return "OUTPUT"
@@ -281,11 +278,21 @@ class _Emitter:
             f"{stem}_is_there = ({stem}_unit < {size}) & ({stem}_block < {blocks})",
             f"{stem}_row = ({stem}_block * {size} + {stem}_unit).to(tl.int64) * ({depth})",
             f"{stem}_rows = {stem}_weight_at + {stem}_row",
+            "if RESIDENT:",
+            "    place = tl.arange(0, BLOCK_DEPTH)",
         )
+        for block in range(product.depth[0]):
+            part = product.depth[1].upper()
+            self.put(
+                f"    {stem}_{block} = tl.load(",
+                f"        {stem}_rows[None, :] + ({block} * {part} + place)[:, None],",
+                f"        mask=(place < {part})[:, None] & {stem}_is_there[None, :], other=0.0,",
+                "    )",
+            )
 
     def _product(self, product: Product, following: Phase | None) -> None:
         blocks, unit = product.width
-        wide, stem, operand = _power_of_two(blocks), product.weight, product.operand
+        wide, operand = _power_of_two(blocks), product.operand
         stays, frame = product.result == "tile" and _stays(following), _unit_frame(unit)
         if stays:
             assert isinstance(following, Pointwise)
@@ -295,19 +302,19 @@ class _Emitter:
         at = "state0_at" if operand == "previous0" else f"{operand}_at"
         row = self._row(operand, "member")
         first = f"{product.first} * {self._block(operand)}"
-        depth = f"{product.depth[0]} * {product.depth[1].upper()}"
         self.put(
             f"rows = {at} + ({row} * {self._stride(operand)} + {first})[:, None]",
             f"sums = tl.zeros((BLOCK_ROWS, BLOCK_UNITS * {wide}), tl.float32)",
-            f"for begin in range(0, {depth}, BLOCK_DEPTH):",
-            "    place = begin + tl.arange(0, BLOCK_DEPTH)",
-            f"    is_inside = place < {depth}",
-            "    left = tl.load(rows + place[None, :], mask=is_real[:, None] & is_inside[None, :],",
-            "                   other=0.0, cache_modifier=CACHE)",
-            f"    right = tl.load({stem}_rows[None, :] + place[:, None],",
-            f"                    mask=is_inside[:, None] & {stem}_is_there[None, :], other=0.0)",
-            "    sums = tl.dot(left.to(right.dtype), right, sums, input_precision=PRECISION)",
+            "if RESIDENT:",
         )
+        self.depth += 1
+        for block in range(product.depth[0]):
+            self._resident_product(product, block)
+        self.depth -= 1
+        self.put("else:")
+        self.depth += 1
+        self._streamed_product(product)
+        self.depth -= 1
         parts = self._parted("sums", wide)[:blocks]
         if stays:
             self.tile = parts
@@ -318,6 +325,30 @@ class _Emitter:
             if product.adds:
                 value = f"{value} + tl.load({address}, mask=is_here, other=0.0)"
             self.put(f"tl.store({address}, {value}, mask=is_here)")
+
+    def _resident_product(self, product: Product, block: int) -> None:
+        """One block of the operand, all of it at once, with weights that are in registers."""
+        size, weight = product.depth[1].upper(), f"{product.weight}_{block}"
+        self.put(
+            "place = tl.arange(0, BLOCK_DEPTH)",
+            f"left = tl.load(rows + ({block} * {size} + place)[None, :],",
+            f"               mask=is_real[:, None] & (place < {size})[None, :],",
+            "               other=0.0, cache_modifier=CACHE)",
+            f"sums = tl.dot(left.to({weight}.dtype), {weight}, sums, input_precision=PRECISION)",
+        )
+
+    def _streamed_product(self, product: Product) -> None:
+        stem, depth = product.weight, f"{product.depth[0]} * {product.depth[1].upper()}"
+        self.put(
+            f"for begin in range(0, {depth}, BLOCK_DEPTH):",
+            "    place = begin + tl.arange(0, BLOCK_DEPTH)",
+            f"    is_inside = place < {depth}",
+            "    left = tl.load(rows + place[None, :], mask=is_real[:, None] & is_inside[None, :],",
+            "                   other=0.0, cache_modifier=CACHE)",
+            f"    right = tl.load({stem}_rows[None, :] + place[:, None],",
+            f"                    mask=is_inside[:, None] & {stem}_is_there[None, :], other=0.0)",
+            "    sums = tl.dot(left.to(right.dtype), right, sums, input_precision=PRECISION)",
+        )
 
     def _parted(self, value: str, wide: int) -> list[str]:
         """A tile's blocks: columns are unit · wide + block."""

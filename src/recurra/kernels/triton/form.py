@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,9 +20,9 @@ from recurra.kernels.triton.code import Code, code_for
 from recurra.kernels.triton.emitter import needs_joins
 from recurra.reference import Parameters
 
-# A program that has all units to itself waits for nobody, but reads all of R at every step: up to
-# this many bytes that takes less time than waiting for others.
-ALONE_BYTES = 128 << 10
+# What of R a program may keep to itself through all steps, and what it may read ahead into shared
+# memory. With an R that one program keeps whole, none has to wait for others.
+RESIDENT_BYTES, SHARED_BYTES = 64 << 10, 200 << 10
 COUNTER_SPACING = 32  # numbers between two groups' counters, so that they share no cache line
 
 
@@ -38,8 +38,8 @@ class TritonForm(Form):
     Attributes:
         device: where.
         precision: of products in float32, in Triton's words.
-        block_rows, block_units, block_depth: see `emitter`.
-        warps: of a program.
+        block_rows, block_units, block_depth, is_resident: see `emitter`.
+        warps, stages: of a program; how many blocks of depth it reads ahead.
         most_programs: how many run at once for certain.
     """
 
@@ -48,7 +48,9 @@ class TritonForm(Form):
     block_rows: int
     block_units: int
     block_depth: int
+    is_resident: bool
     warps: int
+    stages: int
     most_programs: int
 
     @cached_property
@@ -59,13 +61,14 @@ class TritonForm(Form):
     @cached_property
     def sizes(self) -> tuple[Any, ...]:
         """In the order of `emitter.SIZES`."""
-        wide = [1 << (n - 1).bit_length() for n in (self.hidden, self.output)]
-        at_once = max(1, min(self.block_rows, 1024 // max(wide)))
+        wide = [power_of_two(n) for n in (self.hidden, self.output)]
+        at_once = max(1, min(-(-self.block_rows // self.share), 1024 // max(wide)))
+        at_once = 1 << (at_once.bit_length() - 1)
         cache = ".cg" if self.share > 1 else ""
         return (
             *(self.hidden, self.output, self.share, self.block_rows, self.block_units),
             *(self.block_depth, max(self.hidden, self.output), *wide, at_once, cache),
-            self.precision,
+            *(self.precision, self.is_resident),
         )
 
     # -- memory, and products over all steps at once ----------------------------------------------
@@ -127,8 +130,7 @@ class TritonForm(Form):
         given["grad_vectors_at"] = back.vectors
         for k, (carry, gradient) in enumerate(zip(back.carry, sequences, strict=True)):
             given[f"carry{k}_at"] = carry
-            given[f"sequence{k}_at"] = carry if gradient is None else gradient
-            given[f"sequence{k}_row"] = 0 if gradient is None else gradient.stride(0)
+            given[f"sequence{k}_at"] = carry if gradient is None else gradient.contiguous()
             given[f"HAS_SEQUENCE{k}"] = gradient is not None
         for k, initial in enumerate(back.initial):
             given[f"initial{k}_at"] = initial
@@ -172,18 +174,22 @@ class TritonForm(Form):
 
     def _launch(self, code: Code, given: dict[str, Any]) -> None:
         """All groups, as many at a time as surely run at once."""
-        source, options = code.source, {"num_warps": self.warps}
         is_joined = self.share > 1 and needs_joins(self.plan.forward)
         given["counters_at"] = self._counters(is_joined)
-        flags = [given[name] for name in source.flags]
         at_once = max(1, self.most_programs // self.share) if is_joined else self.groups
-        if is_joined:
-            options["launch_cooperative_grid"] = True
+        names, flags = code.source.arguments, [given[name] for name in code.source.flags]
         for first in range(0, self.groups, at_once):
             given["first_group"] = first
-            arguments = [given[name] for name in source.arguments]
-            grid = (min(at_once, self.groups - first) * self.share,)
-            code.function[grid](*arguments, *self.sizes, *flags, **options)
+            arguments = [given[name] for name in names]
+            programs = min(at_once, self.groups - first) * self.share
+            constants = (*self.sizes, *flags)
+            code.call(programs, arguments, constants, self._options(is_joined), self.device)
+
+    def _options(self, is_joined: bool) -> dict[str, Any]:
+        options: dict[str, Any] = {"num_warps": self.warps, "num_stages": self.stages}
+        if is_joined:
+            options["launch_cooperative_grid"] = True
+        return options
 
     def _counters(self, is_joined: bool) -> Tensor:
         count = self.groups * COUNTER_SPACING if is_joined else 1
@@ -232,30 +238,58 @@ def _form_for(
     device: torch.device,
     precision: str,
 ) -> TritonForm:
-    most = processors(device)
-    block_rows = min(64, max(16, 1 << (batch - 1).bit_length()))
+    most, cut = processors(device), cut_for(cell, options, batch, hidden, output, device)
+    groups, share = -(-batch // cut.block_rows), -(-max(hidden, output) // cut.block_units)
+    return TritonForm(
+        *(plan_for(cell, options), batch, hidden, output, groups, share),
+        device=device,
+        precision="ieee" if is_interpreted() else precision,
+        most_programs=most,
+        **cut._asdict(),
+    )
+
+
+class Cut(NamedTuple):
+    """How a scan is cut into programs; see `TritonForm`."""
+
+    block_rows: int
+    block_units: int
+    block_depth: int
+    is_resident: bool
+    warps: int
+    stages: int = 3
+
+
+def cut_for(
+    cell: Cell, options: Options, batch: int, hidden: int, output: int, device: torch.device
+) -> Cut:
+    """Sizes that were the fastest on an H100; see benchmarks/gpu.py."""
+    most, units = processors(device), max(hidden, output)
+    number, whole = 2 if options.in_bfloat16 else 4, max(16, power_of_two(max(hidden, output)))
+    gates = power_of_two(len(cell.gates))
+    block_rows = min(64, max(16, power_of_two(batch)))
     groups = -(-batch // block_rows)
-    bytes_of_weights = (2 if options.in_bfloat16 else 4) * len(cell.gates) * hidden * output
-    units = max(hidden, output)
-    if is_interpreted() or bytes_of_weights * cell.recurrent <= ALONE_BYTES:
-        block_units = max(16, 1 << (units - 1).bit_length())
+    is_alone = whole * whole * gates * number <= RESIDENT_BYTES or not cell.recurrent
+    if is_interpreted() or is_alone:
+        block_units = whole if cell.recurrent else min(whole, 64)
     else:
         block_units = 16
         while -(-units // block_units) * groups > most and block_units < 64:
             block_units *= 2
         while -(-units // block_units) > most:
             block_units *= 2
-    share = -(-units // block_units)
-    return TritonForm(
-        *(plan_for(cell, options), batch, hidden, output, groups, share),
-        device=device,
-        precision="ieee" if is_interpreted() else precision,
-        block_rows=block_rows,
-        block_units=block_units,
-        block_depth=min(64, max(16, 1 << (units - 1).bit_length())),
-        warps=4 if share > 1 else 8,
-        most_programs=most,
-    )
+    columns = block_units * gates
+    is_resident = whole * columns * number <= RESIDENT_BYTES and block_rows * whole <= 16384
+    depth = min(64, whole)
+    while depth > 16 and 3 * depth * (columns * number + block_rows * 4) > SHARED_BYTES:
+        depth //= 2
+    warps = 8 if block_units > 16 else 4
+    return Cut(block_rows, block_units, whole if is_resident else depth, is_resident, warps)
+
+
+def power_of_two(count: int) -> int:
+    """The least that is not below."""
+    return 1 << (count - 1).bit_length()
 
 
 def processors(device: torch.device) -> int:
