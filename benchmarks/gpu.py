@@ -20,6 +20,7 @@ from typing import Any
 import machine
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from recurra.cells import CELLS, Cell
 from recurra.layers import Recurrent
@@ -65,6 +66,9 @@ def calls(layer: nn.Module, shape: tuple[int, ...], what: str) -> Callable[[], N
     x = torch.randn(steps, batch, inputs, device="cuda", requires_grad=True)
     upstream = torch.randn(steps, batch, hidden, device="cuda")
 
+    if what == "training, ragged":
+        return ragged_call(layer, x, upstream)
+
     def call() -> None:
         with torch.autocast("cuda", torch.bfloat16, enabled="bfloat16" in what):
             if what.startswith("training"):
@@ -74,6 +78,25 @@ def calls(layer: nn.Module, shape: tuple[int, ...], what: str) -> Callable[[], N
             else:
                 with torch.no_grad():
                     layer(x)
+
+    return call
+
+
+def ragged_call(layer: nn.Module, x: torch.Tensor, upstream: torch.Tensor) -> Callable[[], None]:
+    """Lengths uniform in steps/5..steps, others in each call; torch.nn's layer gets them packed."""
+    steps, batch = x.shape[:2]
+    lengths = torch.randint(max(steps // 5, 1), steps + 1, (batch,))
+    lengths[0] = steps
+
+    def call() -> None:
+        own = lengths[torch.randperm(batch)]
+        x.grad = None
+        layer.zero_grad()
+        if isinstance(layer, Recurrent):
+            layer(x, lengths=own)[0].backward(upstream)
+            return
+        given = pack_padded_sequence(x, own, enforce_sorted=False)
+        pad_packed_sequence(layer(given)[0])[0].backward(upstream)
 
     return call
 
@@ -107,7 +130,7 @@ def warm(job: tuple[str, tuple[int, ...], str]) -> None:
 
 
 def jobs() -> list[tuple[str, tuple[int, ...], str]]:
-    kinds = ("training", "inference", "training, bfloat16")
+    kinds = ("training", "inference", "training, bfloat16", "training, ragged")
     found = [(name, shape, what) for name in TORCH_LAYERS for shape in SHAPES for what in kinds]
     return found + [(name, shape, "training") for name in OTHERS for shape in SHAPES]
 

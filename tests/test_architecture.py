@@ -26,6 +26,8 @@ ORDER = [
     "cli",
 ]
 MAY_NOT_SEE = {"models": {"data"}, "data": {"cells", "reference", "kernels", "layers", "testing"}}
+# Imported by generated code only, when a kernel is first built.
+LAZY = {Path("kernels/triton/functions.py")}
 HEAVY = {"lightning", "matplotlib", "triton", "fastapi", "torchmetrics", "sacrebleu"}
 
 
@@ -87,6 +89,7 @@ def test_low_folders_import_nothing_heavy() -> None:
         f"{path.relative_to(PACKAGE)}:{line} imports {module}"
         for folder in ("cells", "kernels", "layers", "models", "data")
         for path in (PACKAGE / folder).rglob("*.py")
+        if path.relative_to(PACKAGE) not in LAZY
         for line, module, is_at_top in _imports(path)
         if is_at_top and module.split(".")[0] in HEAVY
     ]

@@ -10,7 +10,7 @@ import torch
 
 import recurra
 from recurra.cells import CELLS, Cell
-from recurra.kernels.triton import form
+from recurra.kernels.triton import backend, form
 from recurra.testing import check_cell, errors_against_float64
 
 pytestmark = [
@@ -55,7 +55,8 @@ def check(name: str, controls: str, is_reverse: bool, case: str, **options: bool
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_contract_holds(name: str) -> None:
+def test_the_contract_holds(name: str, monkeypatch) -> None:
+    monkeypatch.setattr(backend, "LEAST_WEIGHTS", 0)
     check_cell(CELLS[name], device="cuda")
 
 
@@ -85,12 +86,21 @@ def test_more_groups_than_run_at_once_are_run_in_turn(name: str, monkeypatch) ->
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_a_layer_is_torchs_own(cell: str) -> None:
     kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[cell]
-    theirs = kind(20, 96, 2, bidirectional=True).cuda()
-    ours = {"lstm": recurra.LSTM, "gru": recurra.GRU}[cell](20, 96, 2, bidirectional=True).cuda()
+    theirs = kind(20, 256, 2, bidirectional=True).cuda()
+    ours = {"lstm": recurra.LSTM, "gru": recurra.GRU}[cell](20, 256, 2, bidirectional=True).cuda()
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(30, 9, 20, device="cuda")
     assert ours.explain(x).chosen == "triton"
     torch.testing.assert_close(ours(x)[0], theirs(x)[0], atol=2e-5, rtol=1e-4)
+
+
+def test_cudnn_runs_what_it_runs_sooner() -> None:
+    x = torch.randn(30, 9, 20, device="cuda")
+    found = recurra.GRU(20, 64).cuda().explain(x)
+    assert found.chosen == "torch"
+    assert "cuDNN is faster" in found.reasons["triton"]
+    lengths = torch.full((9,), 30)
+    assert recurra.GRU(20, 64).cuda().explain(x, lengths=lengths).chosen == "triton"
 
 
 def test_products_in_tf32_err_as_torchs_do() -> None:

@@ -85,7 +85,7 @@ def _buffers(run: Scan, last: Sequence[Tensor | None]) -> Back:
     return Back(
         gates=form.scratch("grad_gates", schedule.rows, form.plan.gradient_blocks * form.hidden),
         inner=form.scratch("grad_inner", schedule.rows, form.output if has_inner else 0),
-        vectors=carry[0].new_zeros(form.workers, columns),
+        vectors=carry[0].new_zeros(form.workers, columns) if columns else carry[0],
         carry=carry,
         initial=[torch.zeros_like(c) for c in carry] if form.options.has_reset else [],
     )

@@ -25,17 +25,20 @@ class Backend:
         run: `(cell, x, state, parameters, controls, all_states) -> (sequences, last)`, with the
             meaning of `recurra.reference.scan`; without `all_states`, `sequences` holds
             `states[0]` only.
+        yields: why "auto" leaves a problem that is supported to a later backend; empty: it does
+            not.
     """
 
     name: str
     supports: Callable[[Problem], Support]
     run: Callable[..., tuple[Tensors, Tensors]]
+    yields: Callable[[Problem], str] = lambda problem: ""
 
 
 # The order is the order of preference of backend="auto".
 BACKENDS: tuple[Backend, ...] = (
     Backend("cpu", cpu_backend.supports, cpu_backend.run),
-    Backend("triton", triton_backend.supports, triton_backend.run),
+    Backend("triton", triton_backend.supports, triton_backend.run, triton_backend.yields),
     Backend("torch", torch_backend.supports, torch_backend.run),
     Backend("reference", reference_backend.supports, reference_backend.run),
 )
@@ -49,8 +52,8 @@ def backend_names() -> tuple[str, ...]:
 def choose(problem: Problem, name: str = "auto") -> Backend:
     """The backend that runs a problem.
 
-    "auto" takes the first of `BACKENDS` that supports it; a backend asked for by name never falls
-    back.
+    "auto" takes the first of `BACKENDS` that supports it and does not yield; a backend asked for
+    by name never falls back.
 
     Raises:
         ArgumentError: there is no backend of that name.
@@ -61,7 +64,7 @@ def choose(problem: Problem, name: str = "auto") -> Backend:
     for backend in BACKENDS:
         if name in ("auto", backend.name):
             support = backend.supports(problem)
-            if support.ok:
+            if support.ok and not (name == "auto" and backend.yields(problem)):
                 return backend
             if name != "auto":
                 raise NotSupportedByBackend(
@@ -73,7 +76,12 @@ def choose(problem: Problem, name: str = "auto") -> Backend:
 
 def explain(problem: Problem) -> dict[str, Support]:
     """Every backend's answer to a problem, in the order of preference."""
-    return {backend.name: backend.supports(problem) for backend in BACKENDS}
+    found = {}
+    for backend in BACKENDS:
+        support = backend.supports(problem)
+        yields = backend.yields(problem) if support.ok else ""
+        found[backend.name] = support._replace(reason=yields) if yields else support
+    return found
 
 
 def run(

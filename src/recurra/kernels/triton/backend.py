@@ -7,12 +7,15 @@ import torch
 from torch import Tensor
 
 from recurra.cells import Cell
-from recurra.kernels import generated
+from recurra.kernels import generated, torch_backend
 from recurra.kernels.machines import TRITON
 from recurra.kernels.problem import Problem, Support
 from recurra.kernels.triton.form import is_interpreted
 from recurra.reference import Controls, Parameters, Tensors
 
+# Up to here a layer that torch.nn has takes cuDNN less time, because its call does (measured on an
+# H100: R of 120,000 weights takes the two as long).
+LEAST_WEIGHTS = 120_000
 OLDEST = (8, 0)  # compute capability: Ampere, the first with TF32 and bfloat16
 
 
@@ -22,6 +25,16 @@ def supports(problem: Problem) -> Support:
         return Support(False, f"generated for NVIDIA's GPUs, not for {problem.device!r}")
     missing = _missing()
     return Support(False, missing) if missing else generated.supports(problem)
+
+
+def yields(problem: Problem) -> str:
+    """Why cuDNN's own kernel runs a plain scan sooner than these: its call costs less."""
+    if not torch_backend.supports(problem).ok:
+        return ""
+    weights = len(problem.cell.gates) * problem.hidden_size * problem.output_size
+    if weights >= LEAST_WEIGHTS:
+        return ""
+    return f"could run this; cuDNN is faster where R has fewer than {LEAST_WEIGHTS:,} weights"
 
 
 def supports_in_graph(cell: Cell, x: Tensor) -> bool:

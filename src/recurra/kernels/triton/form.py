@@ -192,8 +192,15 @@ class TritonForm(Form):
         return options
 
     def _counters(self, is_joined: bool) -> Tensor:
-        count = self.groups * COUNTER_SPACING if is_joined else 1
+        if not is_joined:
+            return self.no_counters
+        count = self.groups * COUNTER_SPACING
         return torch.zeros(count, dtype=torch.int32, device=self.device)
+
+    @cached_property
+    def no_counters(self) -> Tensor:
+        """Stands for counters where nobody waits."""
+        return torch.zeros(1, dtype=torch.int32, device=self.device)
 
 
 @contextmanager
@@ -267,17 +274,20 @@ def cut_for(
     most, units = processors(device), max(hidden, output)
     number, whole = 2 if options.in_bfloat16 else 4, max(16, power_of_two(max(hidden, output)))
     gates = power_of_two(len(cell.gates))
-    block_rows = min(64, max(16, power_of_two(batch)))
-    groups = -(-batch // block_rows)
     is_alone = whole * whole * gates * number <= RESIDENT_BYTES or not cell.recurrent
     if is_interpreted() or is_alone:
         block_units = whole if cell.recurrent else min(whole, 64)
     else:
         block_units = 16
-        while -(-units // block_units) * groups > most and block_units < 64:
-            block_units *= 2
         while -(-units // block_units) > most:
             block_units *= 2
+    share, block_rows = -(-units // block_units), 16
+    # small groups wait less for their reads, as long as all of them run at once
+    while -(-batch // block_rows) * share > most and block_rows < 64:
+        block_rows *= 2
+    while -(-batch // block_rows) * share > most and 16 <= block_units < 64 and not is_alone:
+        block_units *= 2
+        share = -(-units // block_units)
     columns = block_units * gates
     is_resident = whole * columns * number <= RESIDENT_BYTES and block_rows * whole <= 16384
     depth = min(64, whole)
