@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -90,6 +91,18 @@ class Cell:
 
     def __hash__(self) -> int:
         return hash(self.step)  # of all fields it would take a tenth of a short stream's step
+
+    @property
+    def fields(self) -> tuple[Any, ...]:
+        """What `Cell(*fields)` makes an equal one of; each is a constant to `torch.compile`.
+
+        A cell as a whole is not, in torch 2.11.
+        """
+        return (
+            *(self.name, self.gates, self.states, self.step, self.vectors, self.recurrent),
+            *(self.late_gates, self.late_operand, self.output, self.output_bias),
+            self.recurrent_init,
+        )
 
     def advance(
         self, from_input: Tensors, from_hidden: Tensors, state: Tensors, vectors: Tensors = ()

@@ -1,6 +1,7 @@
 """What the backends with generated kernels share: what they refuse, and dtypes at the door."""
 
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,17 +34,17 @@ def supports(problem: Problem) -> Support:
 
 def supports_in_graph(cell: Cell, x: Tensor) -> bool:
     """Whether a graph of `torch.compile` may hold the operator for a scan of this input."""
-    return x.dtype in DTYPES and x.numel() > 0 and not obstacle(cell)
+    return x.dtype in DTYPES and x.numel() > 0 and not _obstacle_of(*cell.fields)
 
 
 @torch.compiler.assume_constant_result
-def obstacle(cell: Cell) -> str:
-    """Why a cell has no kernels; empty if it has."""
-    return _found_obstacle(cell)
+def _obstacle_of(*fields: Any) -> str:
+    return obstacle(Cell(*fields))
 
 
 @cache
-def _found_obstacle(cell: Cell) -> str:
+def obstacle(cell: Cell) -> str:
+    """Why a cell has no kernels; empty if it has."""
     try:
         plan_for(cell, Options((False,) * len(cell.states), needs_gradient=True))
     except UntraceableCellError as error:

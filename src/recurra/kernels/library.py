@@ -29,9 +29,14 @@ _cells: list[Cell] = []
 _numbers: dict[Cell, int] = {}
 
 
-@torch.compiler.assume_constant_result
 def _number(cell: Cell) -> int:
     """The number that stands for a cell in graphs of this process."""
+    return _number_of(*cell.fields)  # type: ignore[no-any-return]
+
+
+@torch.compiler.assume_constant_result
+def _number_of(*fields: Any) -> int:
+    cell = Cell(*fields)
     if cell not in _numbers:
         _numbers[cell] = len(_cells)
         _cells.append(cell)
