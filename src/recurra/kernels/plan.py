@@ -133,3 +133,15 @@ class Plan:
     @property
     def gradient_blocks(self) -> int:
         return len(self.input_order) + len(self.hidden_order) - len(self.folded)
+
+
+# How the row of a buffer is found: one for each of the batch's, or, for what is not here nor per
+# unit, one for each step of each row.
+PER_BATCH_ROW = ("tile", "carry", "mask")
+PER_UNIT = ("vectors", "bias_input", "bias_hidden", "bias_output")
+SCRATCH_WITHOUT_GRADIENT = ("operand", "late_operand", "inner", "saved")
+
+
+def split_name(buffer: str) -> tuple[str, int]:
+    """("carry1") -> ("carry", 1); a buffer that is not of a state -> (name, 0)."""
+    return (buffer[:-1], int(buffer[-1])) if buffer[-1].isdigit() else (buffer, 0)

@@ -14,6 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# What tables_for has of each step.
+TABLE_COLUMNS = ("count", "row", "state", "previous", "other_state", "other_previous")
+
 
 @dataclass(frozen=True)
 class Schedule:

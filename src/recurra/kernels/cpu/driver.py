@@ -25,20 +25,21 @@ from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.pointwise import Passes, RowEmitter
 from recurra.kernels.cpu.tiles import MAX_VECTORS, call_tiles
 from recurra.kernels.cpu.vector import I8, I32, I64, POINTER, Vectors, integer, offset
-from recurra.kernels.plan import Flush, Phase, Place, Plan, Pointwise, Product
+from recurra.kernels.plan import (
+    PER_BATCH_ROW,
+    PER_UNIT,
+    SCRATCH_WITHOUT_GRADIENT,
+    Flush,
+    Phase,
+    Place,
+    Plan,
+    Pointwise,
+    Product,
+    split_name,
+)
+from recurra.kernels.schedule import TABLE_COLUMNS
 
-TABLE_COLUMNS = ("count", "row", "state", "previous", "other_state", "other_previous")
 SPINS_BEFORE_YIELD = 2000
-
-# How the row of a buffer is found. Whatever is not here is kept per step: "row".
-PER_BATCH_ROW = ("tile", "carry", "mask")
-PER_UNIT = ("vectors", "bias_input", "bias_hidden", "bias_output")
-SCRATCH_WITHOUT_GRADIENT = ("operand", "late_operand", "inner", "saved")
-
-
-def split_name(buffer: str) -> tuple[str, int]:
-    """("carry1") -> ("carry", 1); a buffer that is not of a state -> (name, 0)."""
-    return (buffer[:-1], int(buffer[-1])) if buffer[-1].isdigit() else (buffer, 0)
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from recurra.kernels.graph import REDUCTIONS, Graph
-from recurra.kernels.plan import Phase, Place, Plan, Pointwise, Product
+from recurra.kernels.plan import (
+    PER_BATCH_ROW,
+    PER_UNIT,
+    SCRATCH_WITHOUT_GRADIENT,
+    Phase,
+    Place,
+    Plan,
+    Pointwise,
+    Product,
+    split_name,
+)
+from recurra.kernels.schedule import TABLE_COLUMNS
 
-TABLE = ("count", "row", "state", "previous", "other_state", "other_previous")
-PER_BATCH_ROW = ("tile", "carry", "mask")
-PER_UNIT = ("vectors", "bias_hidden", "bias_output")
 CONSTANT = (*PER_UNIT, "mask", "zoneout", "sequence")
-SCRATCH_WITHOUT_GRADIENT = ("operand", "late_operand", "inner", "saved")
 SIZES: tuple[str, ...] = ("HIDDEN", "OUTPUT", "SHARE", "BLOCK_ROWS", "BLOCK_UNITS", "BLOCK_DEPTH")
 SIZES += ("MOST", "WIDE_HIDDEN", "WIDE_OUTPUT", "ROWS_AT_ONCE", "CACHE", "PRECISION", "RESIDENT")
 
@@ -61,11 +68,6 @@ class Source:
     text: str
     arguments: tuple[str, ...]
     flags: tuple[str, ...]
-
-
-def split_name(buffer: str) -> tuple[str, int]:
-    """("carry1") -> ("carry", 1); a buffer that is not of a state -> (name, 0)."""
-    return (buffer[:-1], int(buffer[-1])) if buffer[-1].isdigit() else (buffer, 0)
 
 
 def emit(plan: Plan, *, is_forward: bool) -> Source:
@@ -157,9 +159,9 @@ class _Emitter:
             "counter = counters_at + group * 32",
             "target = 0",
             f"first_step = {'0' if self.is_forward else 'steps - 1'}",
-            f"table = tables_at + (group * steps + first_step) * {len(TABLE)}",
+            f"table = tables_at + (group * steps + first_step) * {len(TABLE_COLUMNS)}",
         )
-        for column, entry in enumerate(TABLE):
+        for column, entry in enumerate(TABLE_COLUMNS):
             self.put(f"next_{entry} = tl.load(table + {column})")
         for product in (p for p in self.phases if isinstance(p, Product)):
             self._weight_rows(product)
@@ -174,11 +176,11 @@ class _Emitter:
 
     def _open_step(self) -> None:
         """This step's table was read during the last one."""
-        for entry in TABLE:
+        for entry in TABLE_COLUMNS:
             self.put(f"{entry} = next_{entry}")
-        move = len(TABLE) if self.is_forward else -len(TABLE)
+        move = len(TABLE_COLUMNS) if self.is_forward else -len(TABLE_COLUMNS)
         self.put(f"table += tl.where(index + 1 < steps, {move}, 0)")
-        for column, entry in enumerate(TABLE):
+        for column, entry in enumerate(TABLE_COLUMNS):
             self.put(f"next_{entry} = tl.load(table + {column})")
         self.put("is_real = member < count")
 
@@ -413,9 +415,8 @@ class _Emitter:
         cache = "" if kind in CONSTANT else ", cache_modifier=CACHE"
         load = f"{value} = tl.load({address}, mask={mask}, other=0.0{cache})"
         if kind == "sequence":
-            shape = (
-                "ROWS_AT_ONCE, " + frame.wide if frame.is_row_wise else "BLOCK_ROWS, BLOCK_UNITS"
-            )
+            shape = "BLOCK_ROWS, BLOCK_UNITS"
+            shape = f"ROWS_AT_ONCE, {frame.wide}" if frame.is_row_wise else shape
             self.put(f"if HAS_{place.buffer.upper()}:", f"    {load}", "else:")
             self.put(f"    {value} = tl.zeros(({shape}), tl.float32)")
         else:
