@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -20,9 +20,12 @@ from recurra.kernels.triton.code import Code, code_for
 from recurra.kernels.triton.emitter import needs_joins
 from recurra.reference import Parameters
 
-# What of R a program may keep to itself through all steps, and what it may read ahead into shared
-# memory. With an R that one program keeps whole, none has to wait for others.
-RESIDENT_BYTES, SHARED_BYTES = 64 << 10, 200 << 10
+# Of a multiprocessor's shared memory: what of R a program may keep to itself through all steps, and
+# what it may read ahead (64 and 199 KiB on an H100). With an R that one program keeps whole, none
+# has to wait for others.
+RESIDENT_SHARE, AHEAD_SHARE = 2 / 7, 7 / 8
+H100_BYTES = 227 << 10
+MOST_OPERAND = 16384  # numbers of h that a program holds in registers at once
 COUNTER_SPACING = 32  # numbers between two groups' counters, so that they share no cache line
 
 
@@ -183,7 +186,12 @@ class TritonForm(Form):
             arguments = [given[name] for name in names]
             programs = min(at_once, self.groups - first) * self.share
             constants = (*self.sizes, *flags)
-            code.call(programs, arguments, constants, self._options(is_joined), self.device)
+            with self._as_current():
+                code.call(programs, arguments, constants, self._options(is_joined), self.device)
+
+    def _as_current(self) -> AbstractContextManager[Any]:
+        """Triton runs kernels on the current device, whatever their arguments' is."""
+        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
 
     def _options(self, is_joined: bool) -> dict[str, Any]:
         options: dict[str, Any] = {"num_warps": self.warps, "num_stages": self.stages}
@@ -271,10 +279,10 @@ def cut_for(
     cell: Cell, options: Options, batch: int, hidden: int, output: int, device: torch.device
 ) -> Cut:
     """Sizes that were the fastest on an H100; see benchmarks/gpu.py."""
-    most, units = processors(device), max(hidden, output)
-    number, whole = 2 if options.in_bfloat16 else 4, max(16, power_of_two(max(hidden, output)))
+    most, memory, units = processors(device), shared_bytes(device), max(hidden, output)
+    number, whole = 2 if options.in_bfloat16 else 4, max(16, power_of_two(units))
     gates = power_of_two(len(cell.gates))
-    is_alone = whole * whole * gates * number <= RESIDENT_BYTES or not cell.recurrent
+    is_alone = whole * whole * gates * number <= RESIDENT_SHARE * memory or not cell.recurrent
     if is_interpreted() or is_alone:
         block_units = whole if cell.recurrent else min(whole, 64)
     else:
@@ -285,13 +293,14 @@ def cut_for(
     # small groups wait less for their reads, as long as all of them run at once
     while -(-batch // block_rows) * share > most and block_rows < 64:
         block_rows *= 2
-    while -(-batch // block_rows) * share > most and 16 <= block_units < 64 and not is_alone:
+    while -(-batch // block_rows) * share > most and block_units < 64 and not is_alone:
         block_units *= 2
         share = -(-units // block_units)
     columns = block_units * gates
-    is_resident = whole * columns * number <= RESIDENT_BYTES and block_rows * whole <= 16384
+    fits = whole * columns * number <= RESIDENT_SHARE * memory
+    is_resident = fits and block_rows * whole <= MOST_OPERAND
     depth = min(64, whole)
-    while depth > 16 and 3 * depth * (columns * number + block_rows * 4) > SHARED_BYTES:
+    while depth > 16 and 3 * depth * (columns * number + block_rows * 4) > AHEAD_SHARE * memory:
         depth //= 2
     warps = 8 if block_units > 16 else 4
     return Cut(block_rows, block_units, whole if is_resident else depth, is_resident, warps)
@@ -300,6 +309,14 @@ def cut_for(
 def power_of_two(count: int) -> int:
     """The least that is not below."""
     return 1 << (count - 1).bit_length()
+
+
+def shared_bytes(device: torch.device) -> int:
+    """Of shared memory that one program may have."""
+    if device.type != "cuda":
+        return H100_BYTES
+    properties: Any = torch.cuda.get_device_properties(device)
+    return int(properties.shared_memory_per_block_optin)
 
 
 def processors(device: torch.device) -> int:
