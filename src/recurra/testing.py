@@ -22,8 +22,8 @@ from recurra.reference import Controls, Parameters, Tensors, scan
 # and never under this floor. Polynomials for tanh and sigmoid, right to 1e-6, cost about that
 # alone; measured: 1.8e-6 in the gradient of a gain of layer normalisation, a sum that cancels.
 FLOOR = 2e-6
-# The same for gradients of per-unit vectors, which are sums over all rows and steps and cancel the
-# most; measured: 7.8e-6 for a shift of layer normalisation under AVX2, where plain torch has 1.9e-6.
+# The same for gradients of per-unit vectors, sums over all rows and steps, which cancel the most;
+# measured: 7.8e-6 for a shift of layer normalisation under AVX2, where plain torch has 1.9e-6.
 VECTOR_FLOOR = 1e-5
 # How far two ways to the same float32 answer may be apart, relative to the largest value.
 CLOSE = 4e-6
