@@ -1,6 +1,6 @@
 """Kernels on a GPU: the CPU's cases once more, and what only many programs at once can get wrong.
 
-Skipped where there is no GPU; `tests/kernels/test_interpreted.py` interprets the same kernels there.
+Skipped where there is no GPU; `tests/kernels/test_interpreted.py` interprets them there.
 """
 
 from collections.abc import Iterator
