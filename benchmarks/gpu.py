@@ -23,18 +23,10 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from recurra.cells import CELLS, Cell
+from recurra.jobs.speed import SHAPES, TORCH_LAYERS
 from recurra.layers import Recurrent
 
-SHAPES = (
-    (24, 32, 8, 64),
-    (35, 20, 200, 200),
-    (35, 20, 650, 650),
-    (100, 32, 256, 256),
-    (70, 40, 400, 1150),
-    (200, 16, 64, 128),
-)
-LOOP_SHAPE = (24, 32, 8, 64)
-TORCH_LAYERS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+LOOP_SHAPE = SHAPES[0]
 OTHERS = ("lstm_peephole", "lstm_coupled", "lstm_layer_norm", "gru_reset_before", "jordan", "mine")
 RESULT = Path(__file__).parent / "results" / "gpu.json"
 

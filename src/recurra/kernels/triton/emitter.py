@@ -35,6 +35,7 @@ from recurra.kernels.plan import (
 )
 from recurra.kernels.schedule import TABLE_COLUMNS
 
+COUNTER_SPACING = 32  # numbers between two groups' counters, so that they share no cache line
 CONSTANT = (*PER_UNIT, "mask", "zoneout", "sequence")
 SIZES: tuple[str, ...] = ("HIDDEN", "OUTPUT", "SHARE", "BLOCK_ROWS", "BLOCK_UNITS", "BLOCK_DEPTH")
 SIZES += ("MOST", "WIDE_HIDDEN", "WIDE_OUTPUT", "ROWS_AT_ONCE", "CACHE", "PRECISION", "RESIDENT")
@@ -156,13 +157,12 @@ class _Emitter:
             "first_row = tl.load(first_rows_at + group)",
             "member = tl.arange(0, BLOCK_ROWS)",
             "unit = part * BLOCK_UNITS + tl.arange(0, BLOCK_UNITS)",
-            "counter = counters_at + group * 32",
+            f"counter = counters_at + group * {COUNTER_SPACING}",
             "target = 0",
             f"first_step = {'0' if self.is_forward else 'steps - 1'}",
             f"table = tables_at + (group * steps + first_step) * {len(TABLE_COLUMNS)}",
         )
-        for column, entry in enumerate(TABLE_COLUMNS):
-            self.put(f"next_{entry} = tl.load(table + {column})")
+        self._read_table()
         for product in (p for p in self.phases if isinstance(p, Product)):
             self._weight_rows(product)
         # not pipelined: a later step's reads must not come before this step's writes
@@ -174,14 +174,17 @@ class _Emitter:
             self._phase(phase, following)
         self.depth -= 1
 
+    def _read_table(self) -> None:
+        for column, entry in enumerate(TABLE_COLUMNS):
+            self.put(f"next_{entry} = tl.load(table + {column})")
+
     def _open_step(self) -> None:
         """This step's table was read during the last one."""
         for entry in TABLE_COLUMNS:
             self.put(f"{entry} = next_{entry}")
         move = len(TABLE_COLUMNS) if self.is_forward else -len(TABLE_COLUMNS)
         self.put(f"table += tl.where(index + 1 < steps, {move}, 0)")
-        for column, entry in enumerate(TABLE_COLUMNS):
-            self.put(f"next_{entry} = tl.load(table + {column})")
+        self._read_table()
         self.put("is_real = member < count")
 
     # -- rows and addresses -----------------------------------------------------------------------
@@ -271,7 +274,7 @@ class _Emitter:
         So the blocks of a unit lie side by side, and are parted by halving.
         """
         blocks, unit = product.width
-        wide, size, stem = _power_of_two(blocks), unit.upper(), product.weight
+        wide, size, stem = power_of_two(blocks), unit.upper(), product.weight
         depth = f"{product.depth[0]} * {product.depth[1].upper()}"
         self.put(
             f"{stem}_column = tl.arange(0, BLOCK_UNITS * {wide})",
@@ -294,7 +297,7 @@ class _Emitter:
 
     def _product(self, product: Product, following: Phase | None) -> None:
         blocks, unit = product.width
-        wide, operand = _power_of_two(blocks), product.operand
+        wide, operand = power_of_two(blocks), product.operand
         stays, frame = product.result == "tile" and _stays(following), _unit_frame(unit)
         if stays:
             assert isinstance(following, Pointwise)
@@ -528,5 +531,6 @@ def _literal(value: float) -> str:
     return repr(value) if value == value and abs(value) != float("inf") else f"float('{value}')"
 
 
-def _power_of_two(count: int) -> int:
+def power_of_two(count: int) -> int:
+    """The least that is not below."""
     return 1 << (count - 1).bit_length()

@@ -17,7 +17,7 @@ from recurra.kernels.plan import Options
 from recurra.kernels.planner import plan_for
 from recurra.kernels.scan import Scan
 from recurra.kernels.triton.code import Code, code_for
-from recurra.kernels.triton.emitter import needs_joins
+from recurra.kernels.triton.emitter import COUNTER_SPACING, needs_joins, power_of_two
 from recurra.reference import Parameters
 
 # Of a multiprocessor's shared memory: what of R a program may keep to itself through all steps, and
@@ -26,7 +26,6 @@ from recurra.reference import Parameters
 RESIDENT_SHARE, AHEAD_SHARE = 2 / 7, 7 / 8
 H100_BYTES = 227 << 10
 MOST_OPERAND = 16384  # numbers of h that a program holds in registers at once
-COUNTER_SPACING = 32  # numbers between two groups' counters, so that they share no cache line
 
 
 def is_interpreted() -> bool:
@@ -180,14 +179,14 @@ class TritonForm(Form):
         is_joined = self.share > 1 and needs_joins(self.plan.forward)
         given["counters_at"] = self._counters(is_joined)
         at_once = max(1, self.most_programs // self.share) if is_joined else self.groups
-        names, flags = code.source.arguments, [given[name] for name in code.source.flags]
+        constants = (*self.sizes, *(given[name] for name in code.source.flags))
+        options = self._options(is_joined)
         for first in range(0, self.groups, at_once):
             given["first_group"] = first
-            arguments = [given[name] for name in names]
+            arguments = [given[name] for name in code.source.arguments]
             programs = min(at_once, self.groups - first) * self.share
-            constants = (*self.sizes, *flags)
             with self._as_current():
-                code.call(programs, arguments, constants, self._options(is_joined), self.device)
+                code.call(programs, arguments, constants, options, self.device)
 
     def _as_current(self) -> AbstractContextManager[Any]:
         """Triton runs kernels on the current device, whatever their arguments' is."""
@@ -304,11 +303,6 @@ def cut_for(
         depth //= 2
     warps = 8 if block_units > 16 else 4
     return Cut(block_rows, block_units, whole if is_resident else depth, is_resident, warps)
-
-
-def power_of_two(count: int) -> int:
-    """The least that is not below."""
-    return 1 << (count - 1).bit_length()
 
 
 def shared_bytes(device: torch.device) -> int:
