@@ -14,7 +14,7 @@ from recurra.kernels.cpu.products import (
     pack,
     pack_turned,
     product_of_rows,
-    sum_of_products,
+    sums_of_products,
 )
 
 pytestmark = pytest.mark.kernels
@@ -31,7 +31,15 @@ def _possible(level: str) -> bool:
 HOSTS = [find_host(level) for level in LEVELS if _possible(level)]
 
 
-SIZES = [(1, 1, 1), (13, 7, 5), (256, 12, 32), (257, 25, 33), (600, 64, 48), (31, 100, 17)]
+SIZES = [
+    (1, 1, 1),
+    (13, 7, 5),
+    (256, 12, 32),
+    (257, 25, 33),
+    (600, 64, 48),
+    (31, 100, 17),
+    (300, 203, 20),
+]
 
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.level)
@@ -39,11 +47,14 @@ SIZES = [(1, 1, 1), (13, 7, 5), (256, 12, 32), (257, 25, 33), (600, 64, 48), (31
 def test_sums_of_products_equal_those_in_float64(host, rows, m, n):
     torch.manual_seed(rows + m + n)
     left, right = torch.randn(rows, m + 3)[:, 1 : m + 1], torch.randn(rows, n + 2)[:, 2:]
-    product, sums = sum_of_products(left, right, host)
-    expected = left.double().t() @ right.double()
-    scale = (left.double().abs().t() @ right.double().abs()).clamp_min(1)
-    assert ((product - expected).abs() / scale).max() < 1e-6
-    torch.testing.assert_close(sums, left.sum(0), rtol=1e-5, atol=1e-4)
+    other = torch.randn(rows, m + 40)[:, :-1]  # more panels than the first
+    for rights in ([right], [right, other]):
+        products, sums = sums_of_products(left, rights, host)
+        for product, b in zip(products, rights, strict=True):
+            expected = left.double().t() @ b.double()
+            scale = (left.double().abs().t() @ b.double().abs()).clamp_min(1)
+            assert ((product - expected).abs() / scale).max() < 1e-6
+        torch.testing.assert_close(sums, left.sum(0), rtol=1e-5, atol=1e-4)
 
 
 in_bfloat16 = pytest.mark.skipif(
@@ -56,7 +67,7 @@ in_bfloat16 = pytest.mark.skipif(
 def test_products_in_bfloat16_are_those_of_the_rounded_numbers(rows, m, n):
     left, right = torch.randn(rows, m + 3)[:, 1 : m + 1], torch.randn(rows, n + 2)[:, 2:]
     a, b = left.bfloat16().double(), right.bfloat16().double()
-    product, sums = sum_of_products(left, right, find_host(), in_bfloat16=True)
+    (product,), sums = sums_of_products(left, [right], find_host(), in_bfloat16=True)
     scale = (a.abs().t() @ b.abs()).clamp_min(1)
     assert ((product - a.t() @ b).abs() / scale).max() < 1e-6
     torch.testing.assert_close(sums, left.sum(0), rtol=1e-5, atol=1e-4)  # of exact numbers
@@ -102,7 +113,7 @@ def test_couples_are_neighbours_rounded_to_bfloat16(depth, units):
 @given(st.integers(0, 40), st.integers(1, 60), st.integers(1, 60))
 def test_sums_of_products_of_any_size(rows, m, n):
     left, right = torch.randn(rows, m), torch.randn(rows, n)
-    product, sums = sum_of_products(left, right, find_host())
+    (product,), sums = sums_of_products(left, [right], find_host())
     torch.testing.assert_close(product, left.t() @ right, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(sums, left.sum(0), rtol=1e-4, atol=1e-4)
 

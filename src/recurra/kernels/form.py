@@ -100,8 +100,10 @@ class Form:
         """rows @ weight, likewise."""
         raise NotImplementedError
 
-    def sum_of_products(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-        """left.T @ right, likewise, and the sum of left's rows."""
+    def sums_of_products(
+        self, left: Tensor, rights: Sequence[Tensor]
+    ) -> tuple[list[Tensor], Tensor]:
+        """left.T @ right for one or two, likewise, and the sum of left's rows."""
         raise NotImplementedError
 
     def run_forward(self, run: "Scan", parameters: Parameters) -> None:

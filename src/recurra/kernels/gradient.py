@@ -143,16 +143,22 @@ def _weight_gradients(run: Scan, back: Back, blocks: Tensor, x: Tensor) -> Param
     form, gates = run.form, len(run.form.cell.gates)
     rows = x if run.rows is not None else gather_rows(x, run.schedule)
     order = form.input_order
-    weight, bias = form.sum_of_products(blocks, rows)
-    result = Parameters(_by_gate(weight, order, gates), bias_ih=_by_gate(bias, order, gates))
-    if form.cell.recurrent:
-        weight, bias = _recurrent_gradients(run, back)
-        order = form.hidden_order
-        result = result._replace(
-            weight_hh=_by_gate(weight, order, gates), bias_hh=_by_gate(bias, order, gates)
-        )
+    if _shares_gradients(run):  # which are then read once, for W and for R
+        (weight, recurrent), bias = form.sums_of_products(blocks, [rows, _operand(run)])
+        weights = [_by_gate(w, order, gates) for w in (weight, recurrent)]
+        biases = [_by_gate(b, order, gates) for b in (bias, bias.clone())]
+        result = Parameters(weights[0], weights[1], biases[0], biases[1])
+    else:
+        (weight,), bias = form.sums_of_products(blocks, [rows])
+        result = Parameters(_by_gate(weight, order, gates), bias_ih=_by_gate(bias, order, gates))
+        if form.cell.recurrent:
+            weight, bias = _recurrent_gradients(run, back)
+            order = form.hidden_order
+            result = result._replace(
+                weight_hh=_by_gate(weight, order, gates), bias_hh=_by_gate(bias, order, gates)
+            )
     if form.cell.output is not None:
-        weight, bias = form.sum_of_products(back.inner, run.kept["inner"])
+        (weight,), bias = form.sums_of_products(back.inner, [run.kept["inner"]])
         result = result._replace(weight_hr=weight, bias_hr=bias)
     if form.cell.vectors:
         total = back.vectors.sum(0).view(len(form.cell.vectors), -1)[:, : form.hidden]
@@ -160,15 +166,23 @@ def _weight_gradients(run: Scan, back: Back, blocks: Tensor, x: Tensor) -> Param
     return result
 
 
+def _shares_gradients(run: Scan) -> bool:
+    """Whether the gradients of the input's and of the recurrent products are the same numbers."""
+    cell, is_summed = run.form.cell, run.rows is not None
+    is_folded = len(run.form.plan.folded) == len(cell.gates)
+    return cell.recurrent and is_folded and not cell.late_gates and not is_summed
+
+
 def _recurrent_gradients(run: Scan, back: Back) -> tuple[Tensor, Tensor]:
     """Gradients of R and its bias, in the order of `grad_gates`."""
     form, rows = run.form, _hidden_blocks(run, back)
-    if not form.cell.late_gates:
-        return form.sum_of_products(rows, _operand(run))
-    early = (len(form.cell.gates) - len(form.cell.late_gates)) * form.hidden
-    weight, bias = form.sum_of_products(rows[:, :early], _operand(run))
-    late = form.sum_of_products(rows[:, early:], run.kept["late_operand"])
-    return torch.cat([weight, late[0]]), torch.cat([bias, late[1]])
+    late = len(form.cell.late_gates) * form.hidden
+    early = rows.shape[1] - late
+    (weight,), bias = form.sums_of_products(rows[:, :early], [_operand(run)])
+    if not late:
+        return weight, bias
+    (other,), other_bias = form.sums_of_products(rows[:, early:], [run.kept["late_operand"]])
+    return torch.cat([weight, other]), torch.cat([bias, other_bias])
 
 
 def _operand(run: Scan) -> Tensor:

@@ -21,7 +21,7 @@ from recurra.kernels.cpu.products import (
     pack,
     pack_turned,
     product_of_rows,
-    sum_of_products,
+    sums_of_products,
 )
 from recurra.kernels.cpu.scratch import lent, scratch
 from recurra.kernels.cpu.threads import thread_limit
@@ -119,8 +119,10 @@ class CpuForm(Form):
         packed, units = self._packed_turned(weight, "input"), weight.shape[1]
         return product_of_rows(rows, packed, units, None, self.host, in_bfloat16=in_bfloat16)
 
-    def sum_of_products(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-        return sum_of_products(left, right, self.host, in_bfloat16=self.options.in_bfloat16)
+    def sums_of_products(
+        self, left: Tensor, rights: Sequence[Tensor]
+    ) -> tuple[list[Tensor], Tensor]:
+        return sums_of_products(left, rights, self.host, in_bfloat16=self.options.in_bfloat16)
 
     # -- the loop ----------------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 """Products over all steps at once, and weights as the loop's tiles read them."""
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from recurra.kernels.cpu.couples import along_columns, row_size
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.products_code import (
     BLOCK_ROWS,
+    OPERANDS,
     PACK_ARGUMENTS,
     ROW_ARGUMENTS,
     SUM_ARGUMENTS,
@@ -107,27 +109,38 @@ def product_of_rows(
     return result[:, :units]
 
 
-def sum_of_products(
-    left: Tensor, right: Tensor, host: Host, *, in_bfloat16: bool = False
-) -> tuple[Tensor, Tensor]:
-    """left.T @ right, the sum over rows, (m, n); and the sum of left's rows, (m,).
+def sums_of_products(
+    left: Tensor, rights: Sequence[Tensor], host: Host, *, in_bfloat16: bool = False
+) -> tuple[list[Tensor], Tensor]:
+    """left.T @ right, the sum over rows, (m, n), for each right; and the sum of left's rows, (m,).
 
-    Both are (rows, …) with columns side by side; rows may lie any distance apart. `in_bfloat16`
+    All are (rows, …) with columns side by side; rows may lie any distance apart. `in_bfloat16`
     rounds the operands of the products, not those of the sum.
+
+    Args:
+        left: read once for all.
+        rights: one or two.
+        host: the code is for.
+        in_bfloat16: see above.
     """
-    (rows, m), n = left.shape, right.shape[1]
-    result, sums = left.new_empty(m, n), left.new_zeros(m)
-    if not rows or not n:
-        return result.zero_(), left.sum(0)
-    threads = thread_limit() if rows * m * n >= LEAST_PRODUCT else 1
-    size = scratch_size(host, n)
+    (rows, m), sizes = left.shape, [right.shape[1] for right in rights]
+    if not rows or not any(sizes):
+        return [left.new_zeros(m, n) for n in sizes], left.sum(0)
+    results, sums = [left.new_empty(m, n) for n in sizes], left.new_zeros(m)
+    threads = thread_limit() if rows * m * sum(sizes) >= LEAST_PRODUCT else 1
+    size = scratch_size(host, sizes)
     panels = scratch("panels", threads * size)
+    pairs = list(zip(rights, results, strict=True))
+    addresses = [(b.shape[1], b.data_ptr(), c.data_ptr()) for b, c in pairs]
+    strides = [(b.stride(0), c.stride(0)) for b, c in pairs]
+    missing = OPERANDS - len(pairs)
     values = _Values(  # in the order of SUM_ARGUMENTS
-        rows, m, n, left.data_ptr(), left.stride(0), right.data_ptr(), right.stride(0),
-        result.data_ptr(), n, sums.data_ptr(), panels.data_ptr(), size, *_thread_functions(),
+        rows, m, left.data_ptr(), left.stride(0), sums.data_ptr(), panels.data_ptr(), size,
+        *chain(*addresses), *(0, 0, 0) * missing, *chain(*strides), *(0, 0) * missing,
+        *_thread_functions(),
     )  # fmt: skip
-    _run(host, "sum_of_couples" if in_bfloat16 else "sum_of_products", values, threads)
-    return result, sums
+    _run(host, "sums_of_couples" if in_bfloat16 else "sums_of_products", values, threads)
+    return results, sums
 
 
 def pack(blocks: Tensor, host: Host, name: str) -> Tensor:

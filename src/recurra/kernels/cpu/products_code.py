@@ -15,7 +15,8 @@ time (BLOCK_ROWS). Threads share the rows. `product_of_couples` rounds each row 
 rounds neighbouring rows to couples.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 
 from llvmlite import ir
@@ -27,13 +28,17 @@ from recurra.kernels.cpu.tiles import MAX_VECTORS, call_tiles
 from recurra.kernels.cpu.vector import F32, I64, POINTER, Vectors, integer, offset
 
 DEPTH = 256
+TILES_AT_ONCE = 16  # whose columns of A stay in a core's own cache while a panel passes by
+OPERANDS = 2  # that may share A
 PANEL_VECTORS = 2
 UNROLL = 4
 BLOCK_ROWS = 120  # whose couples a core's own caches hold, with a panel of the weight
 CHUNK = 64  # of the depth, so that what is written to stays in the nearest cache
 SUM_ARGUMENTS = (
-    "rows", "m", "n", "a", "a_row", "b", "b_row", "c", "c_row", "sums", "scratch",
-    "scratch_thread", "thread_number", "thread_count",
+    "rows", "m", "a", "a_row", "sums", "scratch", "scratch_thread",
+    *(f"{name}{k}" for k in range(OPERANDS) for name in ("n", "b", "c")),
+    *(f"{name}{k}_row" for k in range(OPERANDS) for name in ("b", "c")),
+    "thread_number", "thread_count",
 )  # fmt: skip
 ROW_ARGUMENTS = (
     "rows", "depth", "units", "a", "a_row", "weight", "bias", "c", "c_row", "tiles", "couples",
@@ -51,24 +56,25 @@ def panel_columns(host: Host) -> int:
     return PANEL_VECTORS * host.lanes
 
 
-def scratch_size(host: Host, n: int) -> int:
-    """Numbers of scratch for a thread: all panels of B, one tile of A."""
-    panels = -(-n // panel_columns(host))
-    return DEPTH * (panels * panel_columns(host) + tile_columns(host)) + 2 * panel_columns(host)
+def scratch_size(host: Host, sizes: Iterable[int]) -> int:
+    """Numbers of scratch for a thread: all panels of operands with so many columns, tiles of A."""
+    width = panel_columns(host)
+    panels = sum(-(-n // width) for n in sizes)
+    return DEPTH * (panels * width + TILES_AT_ONCE * tile_columns(host)) + 2 * width
 
 
 def build_products(host: Host) -> ir.Module:
     """The module; each function is `(arguments, thread, threads)` and has an entry for a team."""
     module = ir.Module("products")
     functions: list[tuple[str, tuple[str, ...], Callable[[ir.Function, Host], None]]] = [
-        ("sum_of_products", SUM_ARGUMENTS, partial(_sum_of_products, in_bfloat16=False)),
+        ("sums_of_products", SUM_ARGUMENTS, partial(_sums_of_products, in_bfloat16=False)),
         ("product_of_rows", ROW_ARGUMENTS, partial(_product_of_rows, in_bfloat16=False)),
         ("pack_units", PACK_ARGUMENTS, _pack_units),
         ("pack_turned", PACK_ARGUMENTS, _pack_turned),
     ]
     if host.multiplies_bfloat16:
-        emit_couples = partial(_sum_of_products, in_bfloat16=True)
-        functions.append(("sum_of_couples", SUM_ARGUMENTS, emit_couples))
+        emit_couples = partial(_sums_of_products, in_bfloat16=True)
+        functions.append(("sums_of_couples", SUM_ARGUMENTS, emit_couples))
         emit_rows = partial(_product_of_rows, in_bfloat16=True)
         functions.append(("product_of_couples", ROW_ARGUMENTS, emit_rows))
         functions.append(("couple_rows", PACK_ARGUMENTS, _couple_rows))
@@ -110,55 +116,78 @@ def _ceiling(builder: ir.IRBuilder, a: ir.Value, b: int) -> ir.Value:
 # -- sums of products --------------------------------------------------------------------------
 
 
-def _sum_of_products(function: ir.Function, host: Host, *, in_bfloat16: bool) -> None:
-    wide, narrow = (
-        _tile(function.module, host, vectors, in_bfloat16) for vectors in (PANEL_VECTORS, 1)
-    )
+@dataclass(frozen=True)
+class _Operand:
+    """One of the operands that share A: its panels in this thread's scratch, and its result."""
+
+    n: ir.Value
+    panels: ir.Value
+    at: ir.Value  # its first panel
+    b: ir.Value
+    b_row: ir.Value
+    c: ir.Value
+    c_row: ir.Value
+
+
+def _sums_of_products(function: ir.Function, host: Host, *, in_bfloat16: bool) -> None:
+    tiles = [_tile(function.module, host, v, in_bfloat16) for v in range(1, PANEL_VECTORS + 1)]
     given = _Arguments(function, SUM_ARGUMENTS)
     builder, columns, width = given.builder, tile_columns(host), panel_columns(host)
-    panels = _ceiling(builder, given["n"], width)
+    panel_size, tile_size = DEPTH * width, DEPTH * columns
+    to = given.at("scratch", builder.mul(given.thread, given["scratch_thread"]))
+    operands = []
+    for k in range(OPERANDS):
+        panels = _ceiling(builder, given[f"n{k}"], width)
+        pointers = [builder.inttoptr(given[f"{name}{k}"], POINTER) for name in "bc"]
+        strides = [given[f"{name}{k}_row"] for name in "bc"]
+        b, c = zip(pointers, strides, strict=True)
+        operands.append(_Operand(given[f"n{k}"], panels, to, *b, *c))
+        to = offset(builder, to, builder.mul(panels, integer(panel_size)))
     first, stop = given.share(_ceiling(builder, given["m"], columns))
-    own = given.at("scratch", builder.mul(given.thread, given["scratch_thread"]))
-    panel_size = integer(DEPTH * width)
-    a_tile = offset(builder, own, builder.mul(panels, panel_size))
     with loop(builder, 0, given["rows"], DEPTH) as start:
         count = least(builder, integer(DEPTH), builder.sub(given["rows"], start))
-        with loop(builder, 0, panels) as p:
-            to = offset(builder, own, builder.mul(p, panel_size))
-            _copy_panel(given, host, start, count, p, to, in_bfloat16)
-        with loop(builder, first, stop) as t:
-            column = builder.mul(t, integer(columns))
-            _copy_tile(given, host, start, count, column, a_tile, in_bfloat16)
-            depth = _ceiling(builder, count, 2) if in_bfloat16 else count
-            rows_left = builder.sub(given["m"], column)
-            with loop(builder, 0, panels) as p:
-                at = builder.mul(p, integer(width))
-                c = given.at("c", builder.add(builder.mul(column, given["c_row"]), at))
-                left = builder.sub(given["n"], at)
-                b = offset(builder, own, builder.mul(p, panel_size))
-                numbers = [a_tile, b, depth, c, given["c_row"], start, rows_left, left]
-                is_narrow = builder.icmp_signed("<=", left, integer(host.lanes))
-                with builder.if_else(is_narrow) as (then, otherwise):
-                    with then:
-                        builder.call(narrow, numbers)
-                    with otherwise:
-                        builder.call(wide, numbers)
+        depth = _ceiling(builder, count, 2) if in_bfloat16 else count
+        for operand in operands:
+            with loop(builder, 0, operand.panels) as p:
+                _copy_panel(given, host, operand, start, count, p, in_bfloat16)
+        with loop(builder, first, stop, TILES_AT_ONCE) as t:
+            end = least(builder, builder.add(t, integer(TILES_AT_ONCE)), stop)
+            with loop(builder, t, end) as own:
+                at = offset(builder, to, builder.mul(builder.sub(own, t), integer(tile_size)))
+                column = builder.mul(own, integer(columns))
+                _copy_tile(given, host, start, count, column, at, in_bfloat16)
+            for operand in operands:
+                with loop(builder, 0, operand.panels) as p, loop(builder, t, end) as own:
+                    at = offset(builder, to, builder.mul(builder.sub(own, t), integer(tile_size)))
+                    b = offset(builder, operand.at, builder.mul(p, integer(panel_size)))
+                    column, row = builder.mul(p, integer(width)), builder.mul(own, integer(columns))
+                    place = builder.add(builder.mul(row, operand.c_row), column)
+                    c = offset(builder, operand.c, place)
+                    left = builder.sub(operand.n, column)
+                    rows_left = builder.sub(given["m"], row)
+                    numbers = [at, b, depth, c, operand.c_row, start, rows_left, left]
+                    is_narrow = builder.icmp_signed("<=", left, integer(host.lanes))
+                    with builder.if_else(is_narrow) as branches:
+                        for branch, tile in zip(branches, tiles, strict=True):
+                            with branch:
+                                builder.call(tile, numbers)
     builder.ret_void()
 
 
 def _copy_panel(
     given: _Arguments,
     host: Host,
+    operand: _Operand,
     start: ir.Value,
     count: ir.Value,
     p: ir.Value,
-    to: ir.Value,
     in_bfloat16: bool,
 ) -> None:
     builder, lanes, width = given.builder, host.lanes, panel_columns(host)
     v = Vectors(builder, host)
     column = builder.mul(p, integer(width))
-    left = builder.sub(given["n"], column)
+    to = offset(builder, operand.at, builder.mul(p, integer(DEPTH * width)))
+    left = builder.sub(operand.n, column)
     masks = [v.mask_below(builder.sub(left, integer(j * lanes))) for j in range(PANEL_VECTORS)]
     for rows, first, stop in _turns(builder, count, in_bfloat16):
         with loop(builder, first, stop, 2 if in_bfloat16 else 1) as r:
@@ -169,8 +198,9 @@ def _copy_panel(
                 values = []
                 for i in range(rows):
                     row = builder.add(builder.add(start, r), integer(i))
-                    at = builder.add(builder.mul(row, given["b_row"]), column)
-                    values.append(v.load(given.at("b", builder.add(at, integer(j * lanes))), mask))
+                    at = builder.add(builder.mul(row, operand.b_row), column)
+                    at = builder.add(at, integer(j * lanes))
+                    values.append(v.load(offset(builder, operand.b, at), mask))
                 v.store(
                     _merged(v, values, in_bfloat16), offset(builder, target, integer(j * lanes))
                 )
@@ -268,6 +298,10 @@ def _tile(module: ir.Module, host: Host, vectors: int, in_bfloat16: bool) -> ir.
             for column, slot in zip(panel, row, strict=True):
                 builder.store(fused(spread, column, builder.load(slot, typ=v.type)), slot)
 
+    for i in range(rows):  # by the time that the sums are there
+        for j in range(vectors):
+            shift = builder.add(builder.mul(c_row, integer(i)), integer(j * lanes))
+            v.prefetch(offset(builder, c, shift), nearness=3)
     whole = builder.and_(depth, integer(-UNROLL))
     with loop(builder, 0, whole, UNROLL) as k:
         for u in range(UNROLL):

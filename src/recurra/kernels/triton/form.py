@@ -88,8 +88,10 @@ class TritonForm(Form):
     def times(self, rows: Tensor, weight: Tensor, *, is_full: bool) -> Tensor:
         return self._product(rows, weight)
 
-    def sum_of_products(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-        return self._product(left.t(), right), left.sum(0)
+    def sums_of_products(
+        self, left: Tensor, rights: Sequence[Tensor]
+    ) -> tuple[list[Tensor], Tensor]:
+        return [self._product(left.t(), right) for right in rights], left.sum(0)
 
     def _product(self, left: Tensor, right: Tensor) -> Tensor:
         """By torch's own library, with operands as exact as the loop's products."""
