@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from recurra.cells import CELLS
+from recurra.kernels.cpu.form import form_for
 from recurra.kernels.cpu.host import find_host
+from recurra.kernels.plan import Options
 from recurra.testing import errors_against_float64
 
 pytestmark = pytest.mark.kernels
@@ -21,6 +23,7 @@ CASES = {
     "primes": (7, 23, 11, 53),
     "over a tile": (13, 41, 40, 129),
     "tall": (2, 130, 3, 16),
+    "whole vectors": (9, 21, 32, 48),  # the loop multiplies the input, too
 }
 LONG = (300, 3, 7, 19)
 LARGE = {"rnn": 769, "gru": 449, "lstm": 384, "lstm_layer_norm": 384, "gru_reset_before": 449}
@@ -57,6 +60,29 @@ def test_kernels_are_as_exact_as_plain_torch(name: str, case: str) -> None:
     check(name, "plain", False, CASES[case])
     controls = kinds[1 + turn % 3] if CASES[case][0] > 1 else "reset"
     check(name, controls, turn % 2 == 1, CASES[case])
+
+
+@pytest.mark.parametrize("controls", ["lengths", "reset", "masks"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_loop_that_multiplies_the_input_is_as_exact(name: str, controls: str) -> None:
+    check(name, controls, NAMES.index(name) % 2 == 0, CASES["whole vectors"])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "is_in_loop"),
+    [
+        ((21, 32, 48), (True, True)),
+        ((21, 33, 48), (True, False)),  # rows of the input's gradient are no whole vectors
+        ((21, 32, 49), (False, True)),
+        ((3, 32, 48), (False, False)),  # too few rows
+        ((64, 640, 640), (False, False)),  # too many weights
+    ],
+)
+def test_the_loop_multiplies_the_input_where_that_pays(sizes, is_in_loop) -> None:
+    batch, inputs, hidden = sizes
+    options = Options((False, False), needs_gradient=True)
+    form = form_for(CELLS["lstm"], options, find_host(), batch, hidden, hidden, threads=2)
+    assert (form.takes_input(inputs), form.gives_input(inputs)) == is_in_loop
 
 
 @pytest.mark.parametrize("name", ["rnn", "jordan", "gru", "lstm", "lstm_layer_norm"])

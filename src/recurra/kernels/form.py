@@ -106,14 +106,43 @@ class Form:
         """left.T @ right for one or two, likewise, and the sum of left's rows."""
         raise NotImplementedError
 
-    def run_forward(self, run: "Scan", parameters: Parameters) -> None:
-        """The loop, on the scan's buffers."""
+    def takes_input(self, inputs: int) -> bool:
+        """Whether the loop multiplies an input of so many columns itself."""
+        return False
+
+    def gives_input(self, inputs: int) -> bool:
+        """Whether the loop back makes the gradient of an input of so many columns itself."""
+        return False
+
+    def run_forward(
+        self, run: "Scan", parameters: Parameters, x: Tensor | None, bias: Tensor | None
+    ) -> None:
+        """The loop, on the scan's buffers.
+
+        Args:
+            run: its `gates` hold the input's products, or room for them if x is given.
+            parameters: of the layer.
+            x: (kept rows, input), for the loop to multiply by W; see `takes_input`.
+            bias: what belongs to those products.
+        """
         raise NotImplementedError
 
     def run_backward(
-        self, run: "Scan", back: "Back", parameters: Parameters, sequences: Sequence[Tensor | None]
+        self,
+        run: "Scan",
+        back: "Back",
+        parameters: Parameters,
+        sequences: Sequence[Tensor | None],
+        grad_x: Tensor | None,
     ) -> None:
-        """The loop back; `sequences`: gradients of the results, in rows that are kept, or None."""
+        """The loop back.
+
+        Args:
+            run, parameters: of the forward pass.
+            back: buffers; `gates` is filled.
+            sequences: gradients of the results, in rows that are kept, or None.
+            grad_x: (kept rows, input) for the gradient of x, to be filled; see `gives_input`.
+        """
         raise NotImplementedError
 
 

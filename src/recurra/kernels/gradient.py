@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from recurra.kernels.form import Order
-from recurra.kernels.scan import Scan, gather_batch, gather_rows
+from recurra.kernels.scan import Scan, gather_batch, gather_rows, with_columns
 from recurra.reference import Parameters
 
 
@@ -58,15 +58,16 @@ def scan_backward(
         needs_x, needs_state, needs_weights: what is not needed is left out.
     """
     back = _buffers(run, last)
-    own = [None if g is None else _with_columns(gather_rows(g, run.schedule)) for g in sequences]
-    form = run.form
-    form.run_backward(run, back, parameters, own + [None] * (len(back.carry) - len(own)))
+    own = [None if g is None else with_columns(gather_rows(g, run.schedule)) for g in sequences]
+    own += [None] * (len(back.carry) - len(own))
+    grad_x = _input_room(run, x) if needs_x else None
+    run.form.run_backward(run, back, parameters, own, grad_x)
     blocks = _input_blocks(run, back)
     if run.rows is not None:  # Σ over the steps that read it, for each distinct input
         blocks = blocks.new_zeros(len(x), blocks.shape[1]).index_add_(0, run.rows, blocks)
     states = range(len(back.carry))
     return Gradients(
-        x=_input_gradient(run, blocks, x, parameters) if needs_x else None,
+        x=_input_gradient(run, blocks, grad_x, x, parameters) if needs_x else None,
         state=[_initial_gradient(run, back, k) if needs_state else None for k in states],
         parameters=_weight_gradients(run, back, blocks, x) if needs_weights else None,
     )
@@ -91,11 +92,6 @@ def _buffers(run: Scan, last: Sequence[Tensor | None]) -> Back:
     )
 
 
-def _with_columns(rows: Tensor) -> Tensor:
-    """With columns side by side, as kernels read them; rows may lie any distance apart."""
-    return rows if rows.stride(-1) == 1 else rows.contiguous()
-
-
 def in_gradient_order(rows: Tensor, order: Order | None, gates: int) -> Tensor:
     """Rows of the gates, in the order of the gates -> in the order of the gradients."""
     return (
@@ -118,11 +114,23 @@ def _hidden_blocks(run: Scan, back: Back) -> Tensor:
     return back.gates[:, -len(run.form.cell.gates) * run.form.hidden :]
 
 
-def _input_gradient(run: Scan, blocks: Tensor, x: Tensor, parameters: Parameters) -> Tensor:
-    form, schedule = run.form, run.schedule
-    weight = in_gradient_order(parameters.weight_ih, form.input_order, len(form.cell.gates))
-    is_full = schedule.index is None and run.rows is None
-    rows = form.times(blocks, weight, is_full=is_full)
+def _input_room(run: Scan, x: Tensor) -> Tensor | None:
+    """Memory for the gradient of x, if the loop makes it."""
+    inputs = x.shape[-1]
+    if run.rows is not None or not run.form.gives_input(inputs):
+        return None
+    return x.new_empty(run.schedule.rows, inputs)
+
+
+def _input_gradient(
+    run: Scan, blocks: Tensor, made: Tensor | None, x: Tensor, parameters: Parameters
+) -> Tensor:
+    """Of x; `made`: of the rows that are kept, if the loop made it."""
+    form, schedule, rows = run.form, run.schedule, made
+    if rows is None:
+        weight = in_gradient_order(parameters.weight_ih, form.input_order, len(form.cell.gates))
+        is_full = schedule.index is None and run.rows is None
+        rows = form.times(blocks, weight, is_full=is_full)
     if schedule.index is None or run.rows is not None:
         return rows.reshape(x.shape)
     result = rows.new_zeros(schedule.time * schedule.batch, x.shape[-1])

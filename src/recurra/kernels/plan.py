@@ -13,9 +13,10 @@ Where values live (`Place.buffer`); a block is `hidden` (or `output`) numbers of
     previous{k}  state k before the step            state{k}  after it
     operand      what R multiplies, where that is not simply previous0
     late_operand the same for the late gates        inner     states[0] before the output product
-    x            what W multiplies, in a single step of a stream
+    x            what W multiplies, where the loop does that
     vectors, bias_input, bias_hidden, bias_output, mask, zoneout{k}
     grad_gates   gradients of from_input and from_hidden; a folded gate has one for both
+    grad_x       gradient of x, where the loop makes it
     grad_inner   gradient of what the output product gave
     grad_vectors gradients of the vectors, summed over rows and steps
     carry{k}     gradient of state k, on its way back     sequence{k}  gradient of the result
@@ -38,7 +39,8 @@ class Options(NamedTuple):
     all_states: bool = False
     needs_gradient: bool = False
     in_bfloat16: bool = False  # the products' operands; their sums and all else are float32
-    is_step: bool = False  # one step of a stream: the input's product is part of it
+    has_input: bool = False  # the input's products are part of each step
+    is_step: bool = False  # the only step, of a stream: weights are read as they lie
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Product:
     """`result = operand @ weight` for the rows at hand, or `result += …` if it adds.
 
     `depth` and `width` are (blocks, unit) of the operand's columns, from block `first` on, and of
-    the result's.
+    the result's. `bias` names what is in every row's sums, if anything.
     """
 
     operand: str
@@ -65,6 +67,7 @@ class Product:
     result: str
     width: tuple[int, str]
     adds: bool = False
+    bias: str = ""
     joins: bool = False
 
     @property

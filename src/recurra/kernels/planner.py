@@ -331,9 +331,9 @@ class _Planner:
         phases: list[Phase] = []
         known, unit = self._known_forward(), self.state_unit
         operand = "previous0"
-        if self.options.is_step:
-            width = (self.gates, "hidden")
-            phases.append(Product("x", 0, (1, "input"), "input", "gates", width))
+        if self.options.has_input:
+            width, bias = (self.gates, "hidden"), "" if self.options.is_step else "bias_input"
+            phases.append(Product("x", 0, (1, "input"), "input", "gates", width, bias=bias))
         if self.cell.recurrent and (self.options.has_mask or self.options.has_reset):
             operand = "operand"
             phases.append(self._prepare(known))
@@ -404,6 +404,9 @@ class _Planner:
             phases += self._late_backward(known)
         if self.cell.recurrent:
             phases += self._hidden_backward(known)
+        if self.options.has_input:
+            depth = (self.gates, "hidden")
+            phases.append(Product("grad_gates", 0, depth, "input_back", "grad_x", (1, "input")))
         if self.options.has_reset:
             others = tuple(range(1, len(self.cell.states)))
             phases.append(Flush((0,), unit))

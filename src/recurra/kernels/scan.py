@@ -1,7 +1,8 @@
 """A scan by generated kernels: what happens around the loop, on any machine.
 
-The input's product runs over all steps at once, before the loop. Rows of a ragged batch are
-gathered first and scattered last, so that time goes into real steps only.
+The input's product runs over all steps at once, before the loop, or in it, where a machine finds
+that faster. Rows of a ragged batch are gathered first and scattered last, so that time goes into
+real steps only.
 """
 
 from collections.abc import Sequence
@@ -93,16 +94,20 @@ def scan_forward(
     """
     form, schedule = _open(cell, x, state, parameters, controls, options, machine)
     kept = _room(form, schedule)
-    weight, bias, rows = parameters.weight_ih, _input_bias(form.plan, parameters), None
-    if controls.rows is None:
-        own, is_full = gather_rows(x, schedule), schedule.index is None
-        kept["gates"] = form.linear(own, weight, bias, is_full=is_full)
-    else:
+    weight, bias = parameters.weight_ih, _input_bias(form.plan, parameters)
+    rows = own = None
+    if controls.rows is not None:
         rows = gather_rows(controls.rows.unsqueeze(-1), schedule).view(-1)
         kept["gates"] = form.linear(x, weight, bias, is_full=False).index_select(0, rows)
+    elif form.takes_input(x.shape[-1]):
+        own = with_columns(gather_rows(x, schedule))
+        kept["gates"] = _room_for(form, schedule, "gates")
+    else:
+        given = gather_rows(x, schedule)
+        kept["gates"] = form.linear(given, weight, bias, is_full=schedule.index is None)
     states = tuple([_state_buffer(form, schedule, k, initial) for k, initial in enumerate(state)])
     run = Scan(form, schedule, _ordered(form, schedule, controls), kept, states, rows)
-    form.run_forward(run, parameters)
+    form.run_forward(run, parameters, own, bias)
     count = len(state) if options.all_states else 1
     sequences = tuple([_sequence(run, k) for k in range(count)])
     return sequences, tuple([_last(run, k) for k in range(len(state))]), run
@@ -161,10 +166,14 @@ def _open(
 
 
 def _room(form: Form, schedule: Schedule) -> dict[str, Tensor]:
-    """Memory for what the loop keeps, besides the gates; without gradients for one step's."""
+    """Memory for what the loop keeps, besides the gates."""
+    return {name: _room_for(form, schedule, name) for name in form.kept if name != "gates"}
+
+
+def _room_for(form: Form, schedule: Schedule, name: str) -> Tensor:
+    """For every row that is kept; without gradients for one step's."""
     rows = schedule.rows if form.options.needs_gradient else schedule.batch
-    others = [(name, columns) for name, columns in form.kept.items() if name != "gates"]
-    return {name: form.room(name, rows, columns) for name, columns in others}
+    return form.room(name, rows, form.kept[name])
 
 
 def _input_bias(plan: Plan, parameters: Parameters) -> Tensor | None:
@@ -185,6 +194,11 @@ def gather_rows(sequence: Tensor, schedule: Schedule) -> Tensor:
     """(time, batch, size) as the rows that are kept."""
     rows = sequence.reshape(schedule.time * schedule.batch, -1)
     return rows if schedule.index is None else rows.index_select(0, schedule.index)
+
+
+def with_columns(rows: Tensor) -> Tensor:
+    """With columns side by side, as kernels read them; rows may lie any distance apart."""
+    return rows if rows.stride(-1) == 1 else rows.contiguous()
 
 
 def gather_batch(rows: Tensor, schedule: Schedule) -> Tensor:

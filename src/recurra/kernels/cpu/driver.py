@@ -62,7 +62,7 @@ def make_layout(plan: Plan, phases: tuple[Phase, ...]) -> Layout:
     names = ["steps", "share", "hidden", "output", "tables", "first_rows", "barriers", "tiles"]
     names += ["thread_number", "thread_count", "threads", "refused", "give_way"]
     names += ["scratch", "scratch_thread", "resets"]
-    names += ["input"] if plan.options.is_step else []
+    names += ["input"] if plan.options.has_input else []
     names += ["couples", "couples_row", "couples_thread"] if plan.options.in_bfloat16 else []
     for buffer in _buffers(phases):
         names += [f"{buffer}.at", f"{buffer}.row", f"{buffer}.block"]
@@ -81,6 +81,7 @@ def _buffers(phases: tuple[Phase, ...]) -> list[str]:
     for phase in phases:
         if isinstance(phase, Product):
             found |= dict.fromkeys((phase.operand, phase.result))
+            found |= dict.fromkeys([phase.bias] if phase.bias else [])
         elif isinstance(phase, Pointwise):
             found |= dict.fromkeys(p.buffer for load in phase.loads.values() for p in load)
             found |= dict.fromkeys(p.buffer for _, p in phase.stores)
@@ -149,7 +150,8 @@ class _Driver:
             self.loaded[name] = builder.load(slot, typ=I64, align=8)
         group = builder.sdiv(self.thread, self.number("share"))
         self.part = builder.srem(self.thread, self.number("share"))
-        self.ranges = {u: self._range(self.number(u)) for u in ("hidden", "output")}
+        units = {"hidden", "output"} | {p.owner for p in self.phases if isinstance(p, Product)}
+        self.ranges = {u: self._range(self.number(u)) for u in sorted(units)}
         with builder.goto_entry_block():
             self.target = builder.alloca(I64)
         builder.store(integer(0), self.target)
@@ -253,7 +255,9 @@ class _Driver:
         return builder.add(self.at_step["row"], r)
 
     def _is_scratch(self, kind: str) -> bool:
-        return kind in SCRATCH_WITHOUT_GRADIENT and not self.plan.options.needs_gradient
+        options = self.plan.options
+        is_passing = kind in SCRATCH_WITHOUT_GRADIENT or (kind == "gates" and options.has_input)
+        return is_passing and not options.needs_gradient
 
     def _row_address(self, buffer: str, r: ir.Value) -> ir.Value:
         builder = self.builder
@@ -368,11 +372,17 @@ class _Driver:
         builder, ldc = self.builder, self.number(f"{phase.result}.row")
         shift = builder.mul(block, self.number(f"{phase.result}.block"))
         c = offset(builder, self._row_address_plain(phase.result), builder.add(shift, column))
+        start = None
+        if phase.bias:
+            shift = builder.mul(block, self.number(f"{phase.bias}.block"))
+            bias = self.pointer(f"{phase.bias}.at")
+            start = offset(builder, bias, builder.add(shift, column))
         call_tiles(
             *(builder, self.host, self.pointer("tiles"), self.at_step["count"]),
             *(rows, (panel, depth), (c, ldc)),
             vectors=vectors,
             adds=phase.adds,
+            start=start,
         )
 
     def _row_address_plain(self, buffer: str) -> ir.Value:

@@ -25,6 +25,7 @@ from recurra.kernels.cpu.products import (
 )
 from recurra.kernels.cpu.scratch import lent, scratch
 from recurra.kernels.cpu.threads import thread_limit
+from recurra.kernels.cpu.tiles import IN_FLIGHT, MAX_VECTORS
 from recurra.kernels.form import Form, kept_widths
 from recurra.kernels.gradient import Back, in_gradient_order
 from recurra.kernels.plan import Options
@@ -36,6 +37,9 @@ from recurra.reference import Parameters
 # both take the same time on an idle machine; on a busy one, rows of their own keep threads from
 # waiting for each other at every step.
 SHARED_CACHE_BYTES = 900_000
+# With at most as many bytes of W and R together, the loop multiplies the input, too: what it wrote
+# it finds in its own cache, where a product over all steps would have left it in the memory.
+LOOP_CACHE_BYTES = 1_500_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +62,7 @@ class CpuForm(Form):
     @cached_property
     def couples_row(self) -> int:
         """Couples in the largest row that a product of the loop has to round."""
-        deepest = max(self.output, self.hidden, len(self.cell.gates) * self.hidden)
-        return row_size(deepest, self.host)
+        return row_size(self._deepest, self.host)
 
     @cached_property
     def couples_thread(self) -> int:
@@ -79,13 +82,24 @@ class CpuForm(Form):
     def backward(self) -> "Pass":
         return Pass.of(self, backward_code(self.cell, self.options, self.host))
 
+    @cached_property
+    def forward_with_input(self) -> "Pass":
+        options = self.options._replace(has_input=True)
+        return Pass.of(self, forward_code(self.cell, options, self.host))
+
+    @cached_property
+    def backward_with_input(self) -> "Pass":
+        options = self.options._replace(has_input=True)
+        return Pass.of(self, backward_code(self.cell, options, self.host))
+
     def strides(self) -> dict[str, tuple[int, int]]:
         """How far apart the rows and the blocks of each buffer are, in numbers."""
         hidden, output, cell = self.hidden, self.output, self.cell
         widths = kept_widths(self.plan, hidden, output)
         found = {name: (blocks * size, size) for name, (blocks, size) in widths.items()}
         found["tile"] = (self.tile_columns, self.padded(max(hidden, output)))
-        found |= {"bias_hidden": (0, hidden), "bias_output": (0, output), "vectors": (0, hidden)}
+        found |= {"bias_input": (0, hidden), "bias_hidden": (0, hidden)}
+        found |= {"bias_output": (0, output), "vectors": (0, hidden)}
         found |= {"mask": (output, output), "grad_inner": (output, output)}
         found["grad_gates"] = (self.plan.gradient_blocks * hidden, hidden)
         padded = self.padded(hidden)
@@ -126,7 +140,29 @@ class CpuForm(Form):
 
     # -- the loop ----------------------------------------------------------------------------------
 
-    def run_forward(self, run: Scan, parameters: Parameters) -> None:
+    def takes_input(self, inputs: int) -> bool:
+        return self.hidden % self.host.lanes == 0 and self._keeps_both(inputs)
+
+    def gives_input(self, inputs: int) -> bool:
+        return inputs % self.host.lanes == 0 and self._keeps_both(inputs)
+
+    def _keeps_both(self, inputs: int) -> bool:
+        """Whether W and R pass by a thread's rows in each step, and the rows stay in its cache.
+
+        Results are then whole vectors, and there are enough rows to keep the multipliers busy.
+        """
+        rows = self.batch // self.groups
+        weights = len(self.cell.gates) * self.hidden * (inputs + self.output)
+        fits = self.share == 1 and 4 * weights <= LOOP_CACHE_BYTES
+        return fits and rows * MAX_VECTORS >= IN_FLIGHT and inputs <= self._deepest
+
+    @property
+    def _deepest(self) -> int:
+        return max(self.output, self.hidden, len(self.cell.gates) * self.hidden)
+
+    def run_forward(
+        self, run: Scan, parameters: Parameters, x: Tensor | None, bias: Tensor | None
+    ) -> None:
         gates = len(self.cell.gates)
         early = gates - len(self.cell.late_gates)
         weights = {}
@@ -137,10 +173,22 @@ class CpuForm(Form):
                 weights["weight.late"] = self._packed(blocks[early:], "late")
         if parameters.weight_hr is not None:
             weights["weight.output"] = self._packed(parameters.weight_hr.unsqueeze(0), "output")
-        self._call(run, self.forward, parameters, weights, {})
+        if x is None:
+            self._call(run, self.forward, parameters, weights, {})
+            return
+        blocks = parameters.weight_ih.view(gates, self.hidden, -1)
+        weights |= {"x.at": x, "weight.input": self._packed(blocks, "input")}
+        weights["bias_input.at"] = self.zeros if bias is None else bias.contiguous()
+        numbers = {"x.row": x.stride(0), "input": x.shape[1]}
+        self._call(run, self.forward_with_input, parameters, weights, numbers)
 
     def run_backward(
-        self, run: Scan, back: Back, parameters: Parameters, sequences: Sequence[Tensor | None]
+        self,
+        run: Scan,
+        back: Back,
+        parameters: Parameters,
+        sequences: Sequence[Tensor | None],
+        grad_x: Tensor | None,
     ) -> None:
         tensors = self._backward_weights(parameters)
         tensors |= {"grad_gates.at": back.gates, "grad_inner.at": back.inner}
@@ -152,7 +200,14 @@ class CpuForm(Form):
                 tensors[f"sequence{k}.at"], numbers[f"sequence{k}.row"] = rows, rows.stride(0)
         for k, initial in enumerate(back.initial):
             tensors[f"initial{k}"] = initial
-        self._call(run, self.backward, parameters, tensors, numbers)
+        if grad_x is None:
+            self._call(run, self.backward, parameters, tensors, numbers)
+            return
+        gates = len(self.cell.gates)
+        weight = in_gradient_order(parameters.weight_ih, self.input_order, gates)
+        tensors |= {"grad_x.at": grad_x, "weight.input_back": self._packed_turned(weight, "input")}
+        numbers |= {"grad_x.row": grad_x.stride(0), "input": grad_x.shape[1]}
+        self._call(run, self.backward_with_input, parameters, tensors, numbers)
 
     def _backward_weights(self, parameters: Parameters) -> dict[str, Tensor]:
         gates, late = len(self.cell.gates), len(self.cell.late_gates)

@@ -53,7 +53,7 @@ class _Stepper:
         self, cell: Cell, batch: int, inputs: int, hidden: int, output: int, host: Host
     ) -> None:
         self.cell, self.host = cell, host
-        options = Options((False,) * len(cell.states), is_step=True)
+        options = Options((False,) * len(cell.states), has_input=True, is_step=True)
         self.code: Code = forward_code(cell, options, host)
         self.sizes = [output] + [hidden] * (len(cell.states) - 1)
         gates, widest = len(cell.gates), -(-max(hidden, output) // host.lanes) * host.lanes

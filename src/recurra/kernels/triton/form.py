@@ -106,7 +106,9 @@ class TritonForm(Form):
 
     # -- the loop ---------------------------------------------------------------------------------
 
-    def run_forward(self, run: Scan, parameters: Parameters) -> None:
+    def run_forward(
+        self, run: Scan, parameters: Parameters, x: Tensor | None, bias: Tensor | None
+    ) -> None:
         code = code_for(self.cell, self.options, is_forward=True)
         weights = {}
         if parameters.weight_hh is not None:
@@ -119,7 +121,12 @@ class TritonForm(Form):
         self._call(run, code, parameters, weights, {})
 
     def run_backward(
-        self, run: Scan, back: Back, parameters: Parameters, sequences: Sequence[Tensor | None]
+        self,
+        run: Scan,
+        back: Back,
+        parameters: Parameters,
+        sequences: Sequence[Tensor | None],
+        grad_x: Tensor | None,
     ) -> None:
         code = code_for(self.cell, self.options, is_forward=False)
         gates, weights = len(self.cell.gates), {}
