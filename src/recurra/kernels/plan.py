@@ -24,6 +24,7 @@ Where values live (`Place.buffer`); a block is `hidden` (or `output`) numbers of
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from recurra.cells import Cell
@@ -136,6 +137,12 @@ class Plan:
     @property
     def gradient_blocks(self) -> int:
         return len(self.input_order) + len(self.hidden_order) - len(self.folded)
+
+    @cached_property
+    def keeps_gates(self) -> bool:
+        """Whether the backward pass reads anything that lies in `gates`."""
+        loads = [p.loads.values() for p in self.backward if isinstance(p, Pointwise)]
+        return any(place.buffer == "gates" for found in loads for p in found for place in p)
 
 
 # How the row of a buffer is found: one for each of the batch's, or, for what is not here nor per

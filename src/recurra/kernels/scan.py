@@ -101,7 +101,8 @@ def scan_forward(
         kept["gates"] = form.linear(x, weight, bias, is_full=False).index_select(0, rows)
     elif form.takes_input(x.shape[-1]):
         own = with_columns(gather_rows(x, schedule))
-        kept["gates"] = _room_for(form, schedule, "gates")
+        count = schedule.rows if form.plan.keeps_gates else schedule.batch
+        kept["gates"] = form.room("gates", count, form.kept["gates"])
     else:
         given = gather_rows(x, schedule)
         kept["gates"] = form.linear(given, weight, bias, is_full=schedule.index is None)
@@ -166,14 +167,10 @@ def _open(
 
 
 def _room(form: Form, schedule: Schedule) -> dict[str, Tensor]:
-    """Memory for what the loop keeps, besides the gates."""
-    return {name: _room_for(form, schedule, name) for name in form.kept if name != "gates"}
-
-
-def _room_for(form: Form, schedule: Schedule, name: str) -> Tensor:
-    """For every row that is kept; without gradients for one step's."""
+    """Memory for what the loop keeps, besides the gates; without gradients for one step's."""
     rows = schedule.rows if form.options.needs_gradient else schedule.batch
-    return form.room(name, rows, form.kept[name])
+    others = [(name, columns) for name, columns in form.kept.items() if name != "gates"]
+    return {name: form.room(name, rows, columns) for name, columns in others}
 
 
 def _input_bias(plan: Plan, parameters: Parameters) -> Tensor | None:

@@ -255,9 +255,9 @@ class _Driver:
         return builder.add(self.at_step["row"], r)
 
     def _is_scratch(self, kind: str) -> bool:
-        options = self.plan.options
-        is_passing = kind in SCRATCH_WITHOUT_GRADIENT or (kind == "gates" and options.has_input)
-        return is_passing and not options.needs_gradient
+        if kind == "gates":
+            return self.plan.options.has_input and not self.plan.keeps_gates
+        return kind in SCRATCH_WITHOUT_GRADIENT and not self.plan.options.needs_gradient
 
     def _row_address(self, buffer: str, r: ir.Value) -> ir.Value:
         builder = self.builder

@@ -36,10 +36,10 @@ from recurra.reference import Parameters
 # With more bytes of R than this, threads share its units instead of the batch's rows. Up to there
 # both take the same time on an idle machine; on a busy one, rows of their own keep threads from
 # waiting for each other at every step.
-SHARED_CACHE_BYTES = 900_000
+SHARED_CACHE_BYTES = 1_200_000
 # With at most as many bytes of W and R together, the loop multiplies the input, too: what it wrote
 # it finds in its own cache, where a product over all steps would have left it in the memory.
-LOOP_CACHE_BYTES = 1_500_000
+LOOP_CACHE_BYTES = 2_500_000
 
 
 @dataclass(frozen=True, eq=False)
