@@ -107,7 +107,8 @@ def _by_gate(rows: Tensor, order: Order | None, gates: int) -> Tensor:
 
 
 def _input_blocks(run: Scan, back: Back) -> Tensor:
-    return back.gates[:, : len(run.form.cell.gates) * run.form.hidden]
+    columns = len(run.form.cell.gates) * run.form.hidden
+    return back.gates if back.gates.shape[1] == columns else back.gates[:, :columns]
 
 
 def _hidden_blocks(run: Scan, back: Back) -> Tensor:

@@ -1,6 +1,6 @@
 """Which implementation runs a cell over a sequence, and why each other one does not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -143,8 +143,12 @@ def describe(
     all_states: bool,
 ) -> Problem:
     """The facts of a scan, from its tensors."""
-    tensors = (x, *state, *(p for p in parameters[:6] if p is not None), *parameters.vectors)
     time, batch = (x if controls.rows is None else controls.rows).shape[:2]
+    needs_gradient = has_differentiable_mask = False
+    if torch.is_grad_enabled():
+        tensors = (*parameters[:6], *parameters.vectors, x, *state)
+        needs_gradient = _needs_gradient(tensors)
+        has_differentiable_mask = _needs_gradient((controls.hidden_mask, *controls.zoneout))
     return Problem(
         cell=cell,
         time=time,
@@ -159,12 +163,13 @@ def describe(
         has_reset=controls.reset is not None,
         has_hidden_mask=controls.hidden_mask is not None,
         has_zoneout=any(z is not None for z in controls.zoneout),
-        has_differentiable_mask=torch.is_grad_enabled()
-        and any(
-            m is not None and m.requires_grad for m in (controls.hidden_mask, *controls.zoneout)
-        ),
+        has_differentiable_mask=has_differentiable_mask,
         is_reverse=controls.is_reverse,
-        needs_gradient=torch.is_grad_enabled() and any(t.requires_grad for t in tensors),
+        needs_gradient=needs_gradient,
         all_states=all_states,
         is_transformed=torch._C._functorch.maybe_current_level() is not None,
     )
+
+
+def _needs_gradient(tensors: Iterable[Tensor | None]) -> bool:
+    return any([t is not None and t.requires_grad for t in tensors])
