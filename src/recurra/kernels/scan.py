@@ -139,9 +139,10 @@ def kept_buffers(run: Scan) -> list[Tensor]:
 def kept_shapes(
     plan: Plan, time: int, batch: int, hidden: int, output: int
 ) -> list[tuple[int, int]]:
-    """The shapes of `kept_buffers` if all rows are full."""
+    """The shapes of `kept_buffers` if all rows are full; none of the gates if they are not read."""
     widths = kept_widths(plan, hidden, output)
-    shapes = [(time * batch, blocks * size) for blocks, size in widths.values()]
+    rows = {name: time * batch for name in widths} | ({} if plan.keeps_gates else {"gates": 0})
+    shapes = [(rows[name], blocks * size) for name, (blocks, size) in widths.items()]
     sizes = [output] + [hidden] * (len(plan.cell.states) - 1)
     return shapes + [((time + 1) * batch, size) for size in sizes]
 

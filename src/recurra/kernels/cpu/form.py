@@ -140,21 +140,19 @@ class CpuForm(Form):
 
     # -- the loop ----------------------------------------------------------------------------------
 
-    def takes_input(self, inputs: int) -> bool:
+    def takes_input(self, inputs: int) -> bool:  # a product writes whole vectors
         return self.hidden % self.host.lanes == 0 and self._keeps_both(inputs)
 
     def gives_input(self, inputs: int) -> bool:
         return inputs % self.host.lanes == 0 and self._keeps_both(inputs)
 
     def _keeps_both(self, inputs: int) -> bool:
-        """Whether W and R pass by a thread's rows in each step, and the rows stay in its cache.
-
-        Results are then whole vectors, and there are enough rows to keep the multipliers busy.
-        """
-        rows = self.batch // self.groups
+        """Whether each step multiplies by W, too: it fits, and the multipliers are kept busy."""
         weights = len(self.cell.gates) * self.hidden * (inputs + self.output)
-        fits = self.share == 1 and 4 * weights <= LOOP_CACHE_BYTES
-        return fits and rows * MAX_VECTORS >= IN_FLIGHT and inputs <= self._deepest
+        fits = self.share == 1 and inputs > 0 and 4 * weights <= LOOP_CACHE_BYTES
+        is_busy = self.batch // self.groups * MAX_VECTORS >= IN_FLIGHT
+        has_room = not self.options.in_bfloat16 or inputs <= self._deepest
+        return fits and is_busy and has_room
 
     @property
     def _deepest(self) -> int:
@@ -176,7 +174,7 @@ class CpuForm(Form):
         if x is None:
             self._call(run, self.forward, parameters, weights, {})
             return
-        blocks = parameters.weight_ih.view(gates, self.hidden, -1)
+        blocks = parameters.weight_ih.reshape(gates, self.hidden, x.shape[1])
         weights |= {"x.at": x, "weight.input": self._packed(blocks, "input")}
         weights["bias_input.at"] = self.zeros if bias is None else bias.contiguous()
         numbers = {"x.row": x.stride(0), "input": x.shape[1]}
