@@ -109,6 +109,8 @@ def scan_forward(
     states = tuple([_state_buffer(form, schedule, k, initial) for k, initial in enumerate(state)])
     run = Scan(form, schedule, _ordered(form, schedule, controls), kept, states, rows)
     form.run_forward(run, parameters, own, bias)
+    if not form.plan.keeps_gates:
+        kept["gates"] = kept["gates"].new_empty(0, form.kept["gates"])
     count = len(state) if options.all_states else 1
     sequences = tuple([_sequence(run, k) for k in range(count)])
     return sequences, tuple([_last(run, k) for k in range(len(state))]), run
