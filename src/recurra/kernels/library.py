@@ -190,9 +190,9 @@ def _unflatten(
 
 
 def _with_rows(buffer: Tensor, count: int) -> Tensor:
-    """The first ones, or with as many more that are zero."""
-    if len(buffer) >= count:
-        return buffer[:count]
+    """So many rows, the new ones zero."""
+    if len(buffer) == count:
+        return buffer
     result = buffer.new_zeros(count, buffer.shape[1])
     result[: len(buffer)] = buffer
     return result

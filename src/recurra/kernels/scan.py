@@ -143,10 +143,11 @@ def kept_shapes(
 ) -> list[tuple[int, int]]:
     """The shapes of `kept_buffers` if all rows are full; none of the gates if they are not read."""
     widths = kept_widths(plan, hidden, output)
-    rows = {name: time * batch for name in widths} | ({} if plan.keeps_gates else {"gates": 0})
-    shapes = [(rows[name], blocks * size) for name, (blocks, size) in widths.items()]
+    shapes = {name: (time * batch, blocks * size) for name, (blocks, size) in widths.items()}
+    if not plan.keeps_gates:
+        shapes["gates"] = (0, shapes["gates"][1])
     sizes = [output] + [hidden] * (len(plan.cell.states) - 1)
-    return shapes + [((time + 1) * batch, size) for size in sizes]
+    return [*shapes.values(), *(((time + 1) * batch, size) for size in sizes)]
 
 
 def _open(

@@ -171,14 +171,14 @@ class CpuForm(Form):
                 weights["weight.late"] = self._packed(blocks[early:], "late")
         if parameters.weight_hr is not None:
             weights["weight.output"] = self._packed(parameters.weight_hr.unsqueeze(0), "output")
-        if x is None:
-            self._call(run, self.forward, parameters, weights, {})
-            return
-        blocks = parameters.weight_ih.reshape(gates, self.hidden, x.shape[1])
-        weights |= {"x.at": x, "weight.input": self._packed(blocks, "input")}
-        weights["bias_input.at"] = self.zeros if bias is None else bias.contiguous()
-        numbers = {"x.row": x.stride(0), "input": x.shape[1]}
-        self._call(run, self.forward_with_input, parameters, weights, numbers)
+        numbers = {}
+        if x is not None:
+            blocks = parameters.weight_ih.reshape(gates, self.hidden, x.shape[1])
+            weights |= {"x.at": x, "weight.input": self._packed(blocks, "input")}
+            weights["bias_input.at"] = self.zeros if bias is None else bias.contiguous()
+            numbers = {"x.row": x.stride(0), "input": x.shape[1]}
+        code = self.forward if x is None else self.forward_with_input  # compiled when asked for
+        self._call(run, code, parameters, weights, numbers)
 
     def run_backward(
         self,
@@ -198,14 +198,14 @@ class CpuForm(Form):
                 tensors[f"sequence{k}.at"], numbers[f"sequence{k}.row"] = rows, rows.stride(0)
         for k, initial in enumerate(back.initial):
             tensors[f"initial{k}"] = initial
-        if grad_x is None:
-            self._call(run, self.backward, parameters, tensors, numbers)
-            return
-        gates = len(self.cell.gates)
-        weight = in_gradient_order(parameters.weight_ih, self.input_order, gates)
-        tensors |= {"grad_x.at": grad_x, "weight.input_back": self._packed_turned(weight, "input")}
-        numbers |= {"grad_x.row": grad_x.stride(0), "input": grad_x.shape[1]}
-        self._call(run, self.backward_with_input, parameters, tensors, numbers)
+        if grad_x is not None:
+            gates = len(self.cell.gates)
+            weight = in_gradient_order(parameters.weight_ih, self.input_order, gates)
+            tensors["weight.input_back"] = self._packed_turned(weight, "input")
+            tensors["grad_x.at"] = grad_x
+            numbers |= {"grad_x.row": grad_x.stride(0), "input": grad_x.shape[1]}
+        code = self.backward if grad_x is None else self.backward_with_input
+        self._call(run, code, parameters, tensors, numbers)
 
     def _backward_weights(self, parameters: Parameters) -> dict[str, Tensor]:
         gates, late = len(self.cell.gates), len(self.cell.late_gates)

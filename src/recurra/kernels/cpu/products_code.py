@@ -1,12 +1,13 @@
 """LLVM code for sums over steps of products, and for packing what the loop over time reads.
 
-`sum_of_products`: C[m, n] = Σ_r A[r, m] B[r, n], for weight gradients, whose operands lie row
-after row as the loops left them; a library's product would want both turned first. Some rows at a
-time (DEPTH), B's columns are copied into panels of two vectors, and A's into tiles of a few
-columns; a tile × panel product keeps its sums in registers. Threads share A's columns, each with
-panels of its own. Σ_r A[r, m] comes with it.
+`sums_of_products`: C[m, n] = Σ_r A[r, m] B[r, n] for one B or two, for weight gradients, whose
+operands lie row after row as the loops left them; a library's product would want them turned
+first. Some rows at a time (DEPTH), B's columns are copied into panels of two vectors, and A's into
+tiles of a few columns, of which some (TILES_AT_ONCE) meet each panel before the next; a tile ×
+panel product keeps its sums in registers. Threads share A's columns, each with panels of its own.
+Σ_r A[r, m] comes with it.
 
-`sum_of_couples` is the same in bfloat16: couples of neighbouring r, rounded as they are copied.
+`sums_of_couples` is the same in bfloat16: couples of neighbouring r, rounded as they are copied.
 
 `product_of_rows`: C[r, n] = Σ_k A[r, k] W[n, k] + bias[n], in the loop's own tiles, some rows at a
 time (BLOCK_ROWS). Threads share the rows. `product_of_couples` rounds each row to couples first.
