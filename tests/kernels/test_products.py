@@ -138,6 +138,10 @@ def _packed(blocks: torch.Tensor, lanes: int) -> torch.Tensor:
 )
 def test_weights_are_packed_as_tiles_read_them(host, count, units, depth):
     blocks = torch.randn(count, units, depth)
-    assert torch.equal(pack(blocks, host, "test"), _packed(blocks, host.lanes))
+    weight = blocks.flatten(0, 1)
+    packed = pack(weight, units, host, "test", blocks=count)
+    assert torch.equal(packed, _packed(blocks, host.lanes))
+    last = pack(weight, units, host, "test", first=count - 1)
+    assert torch.equal(last, _packed(blocks[-1:], host.lanes))
     turned = pack_turned(blocks[0].t(), host, "test")
     assert torch.equal(turned, _packed(blocks[:1], host.lanes))

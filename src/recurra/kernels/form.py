@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recurra.cells import Cell
 from recurra.kernels.plan import Options, Plan
-from recurra.reference import Parameters
+from recurra.reference import Parameters, Tensors
 
 if TYPE_CHECKING:
     from recurra.kernels.gradient import Back
@@ -40,15 +40,15 @@ class Form:
     groups: int
     share: int
 
-    @property
+    @cached_property
     def cell(self) -> Cell:
         return self.plan.cell
 
-    @property
+    @cached_property
     def options(self) -> Options:
         return self.plan.options
 
-    @property
+    @cached_property
     def workers(self) -> int:
         return self.groups * self.share
 
@@ -115,15 +115,15 @@ class Form:
         return False
 
     def run_forward(
-        self, run: "Scan", parameters: Parameters, x: Tensor | None, bias: Tensor | None
-    ) -> None:
-        """The loop, on the scan's buffers.
+        self, run: "Scan", parameters: Parameters, gates: Tensor, x: Tensor | None
+    ) -> Tensors:
+        """The loop, on the scan's buffers; the last states.
 
         Args:
-            run: its `gates` hold the input's products, or room for them if x is given.
+            run: its states are filled, but for the rows of steps that are not real.
             parameters: of the layer.
-            x: (kept rows, input), for the loop to multiply by W; see `takes_input`.
-            bias: what belongs to those products.
+            gates: the input's products, or room for them if x is given.
+            x: in rows, for the loop to multiply by W; see `takes_input`.
         """
         raise NotImplementedError
 
@@ -133,15 +133,20 @@ class Form:
         back: "Back",
         parameters: Parameters,
         sequences: Sequence[Tensor | None],
+        last: Sequence[Tensor | None],
         grad_x: Tensor | None,
-    ) -> None:
-        """The loop back.
+        *,
+        needs_state: bool,
+    ) -> list[Tensor | None]:
+        """The loop back; the gradients of the initial states, if they are needed.
 
         Args:
             run, parameters: of the forward pass.
-            back: buffers; `gates` is filled.
-            sequences: gradients of the results, in rows that are kept, or None.
-            grad_x: (kept rows, input) for the gradient of x, to be filled; see `gives_input`.
+            back: buffers; `gates` and `inner` are filled.
+            sequences: gradients of each state's sequence, in rows that are kept, or None.
+            last: gradients of the last states, or None.
+            grad_x: in rows, for the gradient of x, to be filled; see `gives_input`.
+            needs_state: see above.
         """
         raise NotImplementedError
 
@@ -159,11 +164,14 @@ class Machine(NamedTuple):
 
 
 def kept_widths(plan: Plan, hidden: int, output: int) -> dict[str, tuple[int, int]]:
-    """Blocks in a row, and their size, of what is kept per step besides the states."""
+    """Blocks in a row, and their size, of what is kept per step besides the states.
+
+    The gates only if the backward pass reads what lies there.
+    """
     cell, options = plan.cell, plan.options
     is_prepared = cell.recurrent and (options.has_mask or options.has_reset)
     widths = {
-        "gates": (len(cell.gates), hidden),
+        "gates": (len(cell.gates) * plan.keeps_gates, hidden),
         "saved": (plan.saved_blocks, hidden),
         "numbers": (plan.saved_numbers, 1),
         "saved_output": (plan.saved_output_blocks, output),

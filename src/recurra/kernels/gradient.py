@@ -1,18 +1,17 @@
 """The backward pass of a scan: the loop run back, then the weights' gradients as large products."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from recurra.kernels.form import Order
-from recurra.kernels.scan import Scan, gather_batch, gather_rows, with_columns
+from recurra.kernels.scan import Scan, gather_rows, in_rows
 from recurra.reference import Parameters
 
 
-@dataclass(frozen=True)
-class Gradients:
+class Gradients(NamedTuple):
     """What a backward pass gives: for x, the initial states, and the weights; None: not asked."""
 
     x: Tensor | None
@@ -20,14 +19,13 @@ class Gradients:
     parameters: Parameters | None
 
 
-@dataclass(frozen=True)
-class Back:
+class Back(NamedTuple):
     """Buffers of a backward pass.
 
     Attributes:
         gates, inner: of all rows that were kept.
         vectors: (workers, blocks·hidden), which each worker adds to.
-        carry: of each state, (batch, size padded).
+        carry: room for each state's gradient on its way back, (batch, size padded).
         initial: with resets, what belongs to each initial state.
     """
 
@@ -57,38 +55,34 @@ def scan_backward(
         last: gradient of each last state, (batch, size).
         needs_x, needs_state, needs_weights: what is not needed is left out.
     """
-    back = _buffers(run, last)
-    own = [None if g is None else with_columns(gather_rows(g, run.schedule)) for g in sequences]
+    back = _buffers(run)
+    own = [None if g is None else in_rows(g, run.schedule) for g in sequences]
     own += [None] * (len(back.carry) - len(own))
     grad_x = _input_room(run, x) if needs_x else None
-    run.form.run_backward(run, back, parameters, own, grad_x)
+    state = run.form.run_backward(
+        run, back, parameters, own, last, grad_x, needs_state=needs_state
+    )
     blocks = _input_blocks(run, back)
     if run.rows is not None:  # Σ over the steps that read it, for each distinct input
         blocks = blocks.new_zeros(len(x), blocks.shape[1]).index_add_(0, run.rows, blocks)
-    states = range(len(back.carry))
     return Gradients(
         x=_input_gradient(run, blocks, grad_x, x, parameters) if needs_x else None,
-        state=[_initial_gradient(run, back, k) if needs_state else None for k in states],
+        state=state,
         parameters=_weight_gradients(run, back, blocks, x) if needs_weights else None,
     )
 
 
-def _buffers(run: Scan, last: Sequence[Tensor | None]) -> Back:
-    form, schedule = run.form, run.schedule
-    has_inner = form.cell.output is not None
-    carry = []
-    for k, (size, gradient) in enumerate(zip(form.state_sizes, last, strict=True)):
-        rows = form.scratch(f"carry{k}", schedule.batch, form.padded(size)).zero_()
-        if gradient is not None:
-            rows[:, :size] = gather_batch(gradient, schedule)
-        carry.append(rows)
-    columns = len(form.cell.vectors) * form.padded(form.hidden)
+def _buffers(run: Scan) -> Back:
+    form, (rows, batch) = run.form, (run.schedule.rows, run.schedule.batch)
+    sizes = [(f"carry{k}", form.padded(size)) for k, size in enumerate(form.state_sizes)]
+    carry = [form.scratch(name, batch, size) for name, size in sizes]
+    columns, has_inner = len(form.cell.vectors) * form.padded(form.hidden), form.cell.output
     return Back(
-        gates=form.scratch("grad_gates", schedule.rows, form.plan.gradient_blocks * form.hidden),
-        inner=form.scratch("grad_inner", schedule.rows, form.output if has_inner else 0),
+        gates=form.scratch("grad_gates", rows, form.plan.gradient_blocks * form.hidden),
+        inner=form.scratch("grad_inner", rows, form.output) if has_inner else carry[0],
         vectors=carry[0].new_zeros(form.workers, columns) if columns else carry[0],
         carry=carry,
-        initial=[torch.zeros_like(c) for c in carry] if form.options.has_reset else [],
+        initial=[c.new_zeros(c.shape) for c in carry] if form.options.has_reset else [],
     )
 
 
@@ -117,10 +111,10 @@ def _hidden_blocks(run: Scan, back: Back) -> Tensor:
 
 def _input_room(run: Scan, x: Tensor) -> Tensor | None:
     """Memory for the gradient of x, if the loop makes it."""
-    inputs = x.shape[-1]
-    if run.rows is not None or not run.form.gives_input(inputs):
+    if run.rows is not None or not run.form.gives_input(x.shape[-1]):
         return None
-    return x.new_empty(run.schedule.rows, inputs)
+    is_full = run.schedule.index is None
+    return x.new_empty(x.shape if is_full else (run.schedule.rows, x.shape[-1]))
 
 
 def _input_gradient(
@@ -128,6 +122,8 @@ def _input_gradient(
 ) -> Tensor:
     """Of x; `made`: of the rows that are kept, if the loop made it."""
     form, schedule, rows = run.form, run.schedule, made
+    if rows is not None and schedule.index is None:
+        return rows
     if rows is None:
         weight = in_gradient_order(parameters.weight_ih, form.input_order, len(form.cell.gates))
         is_full = schedule.index is None and run.rows is None
@@ -138,25 +134,15 @@ def _input_gradient(
     return result.index_copy_(0, schedule.index, rows).view(x.shape)
 
 
-def _initial_gradient(run: Scan, back: Back, k: int) -> Tensor:
-    total = back.carry[k] + back.initial[k] if back.initial else back.carry[k]
-    total = total[:, : run.form.state_sizes[k]]
-    result = torch.empty_like(total, memory_format=torch.contiguous_format)
-    if run.schedule.order is None:
-        return result.copy_(total)
-    result[run.schedule.order] = total
-    return result
-
-
 def _weight_gradients(run: Scan, back: Back, blocks: Tensor, x: Tensor) -> Parameters:
     form, gates = run.form, len(run.form.cell.gates)
-    rows = x if run.rows is not None else gather_rows(x, run.schedule)
+    rows = x if run.rows is not None else in_rows(x, run.schedule)
     order = form.input_order
     if _shares_gradients(run):  # which are then read once, for W and for R
         (weight, recurrent), bias = form.sums_of_products(blocks, [rows, _operand(run)])
         weights = [_by_gate(w, order, gates) for w in (weight, recurrent)]
-        biases = [_by_gate(b, order, gates) for b in (bias, bias.clone())]
-        result = Parameters(weights[0], weights[1], biases[0], biases[1])
+        bias = _by_gate(bias, order, gates)
+        result = Parameters(weights[0], weights[1], bias, bias.clone())
     else:
         (weight,), bias = form.sums_of_products(blocks, [rows])
         result = Parameters(_by_gate(weight, order, gates), bias_ih=_by_gate(bias, order, gates))

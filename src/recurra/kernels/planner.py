@@ -319,13 +319,18 @@ class _Planner:
         return (Place("gates", k), *((Place("bias_input", k),) if self.options.is_step else ()))
 
     def _from_tile(self, gates: Iterable[int]) -> Known:
-        """from_hidden as the product left it; a folded gate's bias came in with the input's."""
+        """from_hidden as the product left it, and its bias, if that is in no sum yet."""
         found: Known = {}
         for i, k in enumerate(gates):
-            has_bias = k not in self.folded or self.options.is_step
-            bias = (Place("bias_hidden", k),) if has_bias else ()
+            bias = () if self._has_bias(k) else (Place("bias_hidden", k),)
             found[self.graph.input(f"r{k}")] = (Place("tile", i), *bias)
         return found
+
+    def _has_bias(self, k: int) -> bool:
+        """Whether gate k's b_hh is in the early product's sums, or came in with the input's."""
+        if self.options.has_input:
+            return k < self.early and not self.options.is_step
+        return k in self.folded
 
     def _forward(self, collected: Mapping[int, Place]) -> list[Phase]:
         phases: list[Phase] = []
@@ -371,7 +376,9 @@ class _Planner:
 
     def _product(self, operand: str, gates: range, weight: str) -> Product:
         unit = "hidden" if operand == "late_operand" else self.state_unit
-        return Product(operand, 0, (1, unit), weight, "tile", (len(gates), "hidden"))
+        has_bias = self.options.has_input and weight == "early" and not self.options.is_step
+        bias, width = "bias_hidden" if has_bias else "", (len(gates), "hidden")
+        return Product(operand, 0, (1, unit), weight, "tile", width, bias=bias)
 
     def _pointwise(
         self,

@@ -6,7 +6,7 @@ real steps only.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,33 +18,7 @@ from recurra.kernels.schedule import Schedule, make_schedule
 from recurra.reference import Controls, Parameters, Tensors
 
 
-@dataclass(frozen=True)
-class Scan:
-    """A scan with all that its passes read besides the weights they multiply by.
-
-    Attributes:
-        form, schedule: sizes and code; rows.
-        controls: masks and resets in the order of the rows; see `Ordered`.
-        kept: what the forward pass keeps for every row, by name.
-        states: of every step, or of two in turn, and the initial ones.
-        rows: (kept rows,) int64, which distinct input each row that is kept reads; None: its own.
-    """
-
-    form: Form
-    schedule: Schedule
-    controls: "Ordered"
-    kept: dict[str, Tensor]
-    states: tuple[Tensor, ...]
-    rows: Tensor | None = None
-
-    def start_row(self, k: int) -> int:
-        """Where in its buffer the initial state k stays through the whole scan, with resets."""
-        is_kept = self.form.keeps_sequence[k]
-        return self.schedule.initial_row if is_kept else 2 * self.schedule.batch
-
-
-@dataclass(frozen=True)
-class Ordered:
+class Ordered(NamedTuple):
     """What acts on a scan, laid out as its rows are.
 
     Attributes:
@@ -57,6 +31,27 @@ class Ordered:
     mask: Tensor | None
     zoneout: tuple[tuple[Tensor, int, int] | None, ...]
     resets: Tensor | None
+
+
+class Scan(NamedTuple):
+    """A scan with all that its passes read besides the weights they multiply by.
+
+    Attributes:
+        form, schedule: sizes and code; rows.
+        controls: masks and resets in the order of the rows.
+        initial: the states that it begins with.
+        kept: what the forward pass keeps for every row, by name.
+        states: of every step, or of two in turn, with room for the initial ones.
+        rows: (kept rows,) int64, which distinct input each row that is kept reads; None: its own.
+    """
+
+    form: Form
+    schedule: Schedule
+    controls: Ordered
+    initial: Tensors
+    kept: dict[str, Tensor]
+    states: Tensors
+    rows: Tensor | None = None
 
 
 def options_for(
@@ -93,27 +88,28 @@ def scan_forward(
     All tensors are float32 on the machine and of the right shapes; time and batch are above zero.
     """
     form, schedule = _open(cell, x, state, parameters, controls, options, machine)
-    kept = _room(form, schedule)
-    weight, bias = parameters.weight_ih, _input_bias(form.plan, parameters)
-    rows = own = None
-    if controls.rows is not None:
-        rows = gather_rows(controls.rows.unsqueeze(-1), schedule).view(-1)
-        kept["gates"] = form.linear(x, weight, bias, is_full=False).index_select(0, rows)
-    elif form.takes_input(x.shape[-1]):
-        own = with_columns(gather_rows(x, schedule))
-        count = schedule.rows if form.plan.keeps_gates else schedule.batch
-        kept["gates"] = form.room("gates", count, form.kept["gates"])
+    kept, rows = _room(form, schedule), None
+    if form.takes_input(x.shape[-1]) and controls.rows is None:
+        given, columns = in_rows(x, schedule), len(cell.gates) * form.hidden
+        if "gates" in form.kept:
+            gates = form.room("gates", schedule.rows, columns)
+        else:  # each step's are in the place of those before
+            gates = form.scratch("gates", schedule.batch, columns)
     else:
-        given = gather_rows(x, schedule)
-        kept["gates"] = form.linear(given, weight, bias, is_full=schedule.index is None)
+        given, (weight, bias) = None, (parameters.weight_ih, _input_bias(form.plan, parameters))
+        if controls.rows is not None:
+            rows = gather_rows(controls.rows.unsqueeze(-1), schedule).view(-1)
+            gates = form.linear(x, weight, bias, is_full=False).index_select(0, rows)
+        else:
+            is_full = schedule.index is None
+            gates = form.linear(gather_rows(x, schedule), weight, bias, is_full=is_full)
+    if "gates" in form.kept:
+        kept["gates"] = gates
     states = tuple([_state_buffer(form, schedule, k, initial) for k, initial in enumerate(state)])
-    run = Scan(form, schedule, _ordered(form, schedule, controls), kept, states, rows)
-    form.run_forward(run, parameters, own, bias)
-    if not form.plan.keeps_gates:
-        kept["gates"] = kept["gates"].new_empty(0, form.kept["gates"])
+    run = Scan(form, schedule, _ordered(form, schedule, controls), state, kept, states, rows)
+    last = form.run_forward(run, parameters, gates, given)
     count = len(state) if options.all_states else 1
-    sequences = tuple([_sequence(run, k) for k in range(count)])
-    return sequences, tuple([_last(run, k) for k in range(len(state))]), run
+    return tuple([_sequence(run, k) for k in range(count)]), last, run
 
 
 def reopen(
@@ -130,7 +126,7 @@ def reopen(
     form, schedule = _open(cell, x, state, parameters, controls, options, machine)
     kept = dict(zip(form.kept, buffers, strict=False))
     states = tuple(buffers[len(kept) :])
-    return Scan(form, schedule, _ordered(form, schedule, controls), kept, states)
+    return Scan(form, schedule, _ordered(form, schedule, controls), state, kept, states)
 
 
 def kept_buffers(run: Scan) -> list[Tensor]:
@@ -141,13 +137,11 @@ def kept_buffers(run: Scan) -> list[Tensor]:
 def kept_shapes(
     plan: Plan, time: int, batch: int, hidden: int, output: int
 ) -> list[tuple[int, int]]:
-    """The shapes of `kept_buffers` if all rows are full; none of the gates if they are not read."""
-    widths = kept_widths(plan, hidden, output)
-    shapes = {name: (time * batch, blocks * size) for name, (blocks, size) in widths.items()}
-    if not plan.keeps_gates:
-        shapes["gates"] = (0, shapes["gates"][1])
+    """The shapes of `kept_buffers` if all rows are full."""
+    widths = kept_widths(plan, hidden, output).values()
     sizes = [output] + [hidden] * (len(plan.cell.states) - 1)
-    return [*shapes.values(), *(((time + 1) * batch, size) for size in sizes)]
+    kept = [(time * batch, blocks * size) for blocks, size in widths]
+    return [*kept, *(((time + 1) * batch, size) for size in sizes)]
 
 
 def _open(
@@ -197,8 +191,14 @@ def gather_rows(sequence: Tensor, schedule: Schedule) -> Tensor:
     return rows if schedule.index is None else rows.index_select(0, schedule.index)
 
 
-def with_columns(rows: Tensor) -> Tensor:
-    """With columns side by side, as kernels read them; rows may lie any distance apart."""
+def in_rows(sequence: Tensor, schedule: Schedule) -> Tensor:
+    """(time, batch, size) as kernels read it: the rows that are kept, their columns side by side.
+
+    As far apart as `stride(-2)` says.
+    """
+    if schedule.index is None and sequence.is_contiguous():
+        return sequence  # a view of it would take longer than a small layer's step
+    rows = gather_rows(sequence, schedule)
     return rows if rows.stride(-1) == 1 else rows.contiguous()
 
 
@@ -208,21 +208,14 @@ def gather_batch(rows: Tensor, schedule: Schedule) -> Tensor:
 
 
 def _state_buffer(form: Form, schedule: Schedule, k: int, initial: Tensor) -> Tensor:
-    """Memory for a state at every step, or at two in turn, with the initial one in place.
+    """Memory for a state at every step, or at two in turn, and for the initial one.
 
-    Two in turn overwrite the initial state, so a scan with resets has it once more behind them.
+    Two in turn overwrite the initial state, so a scan with resets has room for it behind them.
     """
     batch, size = initial.shape
-    ordered = gather_batch(initial, schedule)
     if form.keeps_sequence[k]:
-        buffer = initial.new_empty(schedule.state_rows, size)
-        buffer[schedule.initial_row : schedule.initial_row + batch] = ordered
-        return buffer
-    buffer = form.scratch(f"scan states{k}", (2 + form.options.has_reset) * batch, size)
-    buffer[:batch] = ordered
-    if form.options.has_reset:
-        buffer[2 * batch :] = ordered
-    return buffer
+        return initial.new_empty(schedule.state_rows, size)
+    return form.scratch(f"scan states{k}", (2 + form.options.has_reset) * batch, size)
 
 
 def _ordered(form: Form, schedule: Schedule, controls: Controls) -> Ordered:
@@ -272,14 +265,3 @@ def _sequence(run: Scan, k: int) -> Tensor:
     result = states.new_zeros(schedule.time * schedule.batch, size)
     result.index_copy_(0, schedule.index, states[first : first + schedule.rows])
     return result.view(schedule.time, schedule.batch, size)
-
-
-def _last(run: Scan, k: int) -> Tensor:
-    schedule = run.schedule
-    rows = schedule.last if run.form.keeps_sequence[k] else schedule.last_of_two
-    ordered = run.states[k].index_select(0, rows)
-    if schedule.order is None:
-        return ordered
-    result = torch.empty_like(ordered)
-    result[schedule.order] = ordered
-    return result

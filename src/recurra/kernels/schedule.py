@@ -25,7 +25,8 @@ class Schedule:
     Attributes:
         time, batch: of the padded batch.
         groups: how many groups of rows.
-        first_rows: (groups,) int64, the first row of each group among the batch's rows.
+        first_rows: (groups + 1,) int64, the first row of each group among the batch's rows, and
+            how many there are.
         tables: (groups, time, 4) int64: rows at work in this step, counting from the start of the
             scan; first of them among what is kept per step; first of their new states and first of
             their old ones in a buffer of states.
@@ -90,9 +91,16 @@ class Schedule:
     @cached_property
     def _tables_of_two(self) -> Tensor:
         steps = torch.arange(self.time, device=self.tables.device).unsqueeze(0)
-        first = self.first_rows.unsqueeze(1)
+        first = self.first_rows[:-1].unsqueeze(1)
         turns = [(steps + 1) % 2 * self.batch + first, steps % 2 * self.batch + first]
         return torch.cat([self.tables, torch.stack(turns, dim=-1)], dim=-1).contiguous()
+
+    @cached_property
+    def places(self) -> Tensor:
+        """(batch,) int64: which of the batch's rows each row of the groups is."""
+        if self.order is not None:
+            return self.order
+        return torch.arange(self.batch, device=self.tables.device)
 
     @cached_property
     def last_of_two(self) -> Tensor:
@@ -123,8 +131,8 @@ def make_schedule(
 def _full(time: int, batch: int, groups: int, is_reverse: bool) -> Schedule:
     bounds = [batch * g // groups for g in range(groups + 1)]
     # on the CPU wherever the default device is: one schedule is kept for all of them
-    first = torch.tensor(bounds[:-1], device="cpu")
-    counts = torch.tensor(bounds[1:], device="cpu") - first
+    first_rows = torch.tensor(bounds, device="cpu")
+    first, counts = first_rows[:-1], first_rows.diff()
     steps = torch.arange(time, device="cpu")
     t = time - 1 - steps if is_reverse else steps
     row = t.unsqueeze(0) * batch + first.unsqueeze(1)
@@ -135,7 +143,7 @@ def _full(time: int, batch: int, groups: int, is_reverse: bool) -> Schedule:
         time=time,
         batch=batch,
         groups=groups,
-        first_rows=first,
+        first_rows=first_rows,
         tables=tables.contiguous(),
         order=None,
         lengths=None,
@@ -160,7 +168,7 @@ def _ragged(time: int, batch: int, lengths_bytes: bytes, groups: int, is_reverse
     by_length = np.argsort(-lengths, kind="stable")
     dealt = [by_length[g::groups] for g in range(groups)]
     order = np.concatenate(dealt)
-    first = np.cumsum([0, *(len(own) for own in dealt[:-1])])
+    first = np.cumsum([0, *(len(own) for own in dealt)])
     steps = np.arange(time)
     tables, index, previous = np.empty((groups, time, 4), np.int64), [], []
     last = np.arange(batch)

@@ -37,7 +37,7 @@ class Code:
         names, known = self.layout.names, {**system_arguments(), **known}
         return (ctypes.c_int64 * len(names))(*(known.get(name, 0) for name in names))
 
-    def call(self, frame: Frame, arguments: Mapping[str, int], groups: int, share: int) -> None:
+    def call(self, values: Frame, groups: int, share: int) -> None:
         """Run all groups of rows, each by `share` threads.
 
         With fewer threads at hand than that, because torch was set to less in the meantime, the
@@ -45,16 +45,10 @@ class Code:
         one group after the other; the numbers are the same.
 
         Args:
-            frame: what does not change from call to call; it is copied.
-            arguments: the rest by name; those that this pass does not use are passed over.
+            values: of all arguments; `share` and `threads` are filled in.
             groups, share: how many groups, and threads in each.
         """
-        values, places = type(frame).from_buffer_copy(frame), self.layout.places
-        for name, value in arguments.items():
-            place = places.get(name)
-            if place is not None:
-                values[place] = value
-        address, threads = ctypes.addressof(values), groups * share
+        places, address, threads = self.layout.places, ctypes.addressof(values), groups * share
         values[places["share"]], values[places["threads"]] = share, threads
         if 1 < threads <= thread_limit():
             run_parallel(self.enter_address, address, threads)
@@ -85,7 +79,7 @@ def _code(plan: Plan, host: Host, *, is_forward: bool) -> Code:
         _file_name(name), key, lambda: build_driver(plan, host, is_forward=is_forward), host
     )
     return Code(
-        layout=make_layout(plan, phases),
+        layout=make_layout(plan, is_forward=is_forward),
         scratch_blocks=scratch_blocks(plan, phases),
         lanes=host.lanes,
         machine=machine,

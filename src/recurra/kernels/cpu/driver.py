@@ -5,14 +5,20 @@ groups; a group owns some rows of the batch, and within a group each thread owns
 Threads of one group wait for each other where the plan says so, by counting up one number in
 memory; nothing is forked or joined inside the loop.
 
+Before the first step the states that the scan begins with are copied into their buffer, after the
+last step the last ones out of it; the way back does the same with their gradients.
+
 `arguments` is an array of 64-bit numbers: addresses, sizes, strides. `Layout` says what is where.
-`first_rows` has each group's first row of the batch; `tables`, for each group and each step:
+`first_rows` has each group's first row of the batch, and where the last group ends; `places`, for
+each of these rows, which of the batch's it is; `tables`, for each group and each step:
 
     count     rows at work            row       first row in what is kept per step
     state     first row of the new state, in the buffers of the states
     previous  first row of the old one; `other_*` the same for the states but the first
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -53,12 +59,13 @@ class Layout:
         return {name: place for place, name in enumerate(self.names)}
 
 
-def make_layout(plan: Plan, phases: tuple[Phase, ...]) -> Layout:
-    """The arguments that these phases use.
+def make_layout(plan: Plan, *, is_forward: bool) -> Layout:
+    """The arguments that a pass uses.
 
     A buffer has three: `.at` its address, `.row` the distance of its rows and `.block` of its
     blocks, in numbers; zoneout a fourth, `.batch`, for what does not change from step to step.
     """
+    phases = plan.forward if is_forward else plan.backward
     names = ["steps", "share", "hidden", "output", "tables", "first_rows", "barriers", "tiles"]
     names += ["thread_number", "thread_count", "threads", "refused", "give_way"]
     names += ["scratch", "scratch_thread", "resets"]
@@ -68,12 +75,23 @@ def make_layout(plan: Plan, phases: tuple[Phase, ...]) -> Layout:
         names += [f"{buffer}.at", f"{buffer}.row", f"{buffer}.block"]
         names += [f"{buffer}.batch"] if split_name(buffer)[0] == "zoneout" else []
     names += [f"weight.{p.weight}" for p in phases if isinstance(p, Product)]
-    for phase in phases:
-        if isinstance(phase, Flush):
-            names += [f"initial{k}" for k in phase.states]
-    if plan.options.has_reset:
-        names += [f"start{k}" for k in range(len(plan.cell.states))]
+    if not plan.options.is_step:
+        names += _names_outside_the_loop(plan, is_forward=is_forward)
     return Layout(tuple(dict.fromkeys(names)))
+
+
+def _names_outside_the_loop(plan: Plan, *, is_forward: bool) -> list[str]:
+    """Of what states and their gradients come from, are in, and go to."""
+    names = ["places"] + (["last_rows", "other_last_rows"] if is_forward else [])
+    for k in range(len(plan.cell.states)):
+        if is_forward or plan.options.has_reset:
+            names += [f"start{k}.at", f"start{k}.row"]
+        if is_forward:
+            names += [f"state{k}.at", f"state{k}.row", f"last{k}"]
+        else:
+            names += [f"grad_last{k}.at", f"grad_last{k}.row", f"carry{k}.at", f"carry{k}.row"]
+            names += [f"grad_start{k}"] + ([f"initial{k}"] if plan.options.has_reset else [])
+    return names
 
 
 def _buffers(phases: tuple[Phase, ...]) -> list[str]:
@@ -136,7 +154,7 @@ class _Driver:
         self.plan, self.host, self.is_forward = plan, host, is_forward
         self.module = function.module
         self.phases = plan.forward if is_forward else plan.backward
-        self.layout = make_layout(plan, self.phases)
+        self.layout = make_layout(plan, is_forward=is_forward)
         self.arguments, self.thread = function.args
         self.builder = ir.IRBuilder(function.append_basic_block("entry"))
         self.loaded: dict[str, ir.Value] = {}
@@ -148,7 +166,7 @@ class _Driver:
                 self.arguments, [integer(self.layout.places[name])], source_etype=I64
             )
             self.loaded[name] = builder.load(slot, typ=I64, align=8)
-        group = builder.sdiv(self.thread, self.number("share"))
+        self.group = group = builder.sdiv(self.thread, self.number("share"))
         self.part = builder.srem(self.thread, self.number("share"))
         units = {"hidden", "output"} | {p.owner for p in self.phases if isinstance(p, Product)}
         self.ranges = {u: self._range(self.number(u)) for u in sorted(units)}
@@ -161,21 +179,25 @@ class _Driver:
         steps = self.number("steps")
         per_group = builder.mul(steps, integer(len(TABLE_COLUMNS)))
         table = builder.mul(group, per_group)
-        slot = builder.gep(self.pointer("first_rows"), [group], source_etype=I64)
-        self.first_row = builder.load(slot, typ=I64, align=8)
+        self.first_row = self.entry("first_rows", group)
+        moves = not self.plan.options.is_step
+        if moves:
+            self._bring_states(table) if self.is_forward else self._bring_gradients()
+            self._join()
         with loop(builder, integer(0), steps) as index:
             step = index
             if not self.is_forward:
                 step = builder.sub(builder.sub(steps, integer(1)), index)
             base = builder.add(table, builder.mul(step, integer(len(TABLE_COLUMNS))))
-            self.at_step = {}
-            for column, name in enumerate(TABLE_COLUMNS):
-                slot = builder.gep(
-                    self.pointer("tables"), [builder.add(base, integer(column))], source_etype=I64
-                )
-                self.at_step[name] = builder.load(slot, typ=I64, align=8)
+            self.at_step = {
+                name: self.entry("tables", builder.add(base, integer(column)))
+                for column, name in enumerate(TABLE_COLUMNS)
+            }
             for phase in self.phases:
                 self._phase(phase)
+        if moves:
+            self._join()
+            self._take_states() if self.is_forward else self._take_gradients()
         builder.ret_void()
 
     # -- arguments --------------------------------------------------------------------------------
@@ -185,6 +207,16 @@ class _Driver:
 
     def pointer(self, name: str) -> ir.Value:
         return self.builder.inttoptr(self.loaded[name], POINTER)
+
+    def entry(self, name: str, index: ir.Value) -> ir.Value:
+        """A number of a table."""
+        slot = self.builder.gep(self.pointer(name), [index], source_etype=I64)
+        return self.builder.load(slot, typ=I64, align=8)
+
+    def row_at(self, name: str, row: ir.Value) -> ir.Value:
+        """The address of a row of a buffer."""
+        shift = self.builder.mul(row, self.number(f"{name}.row"))
+        return offset(self.builder, self.pointer(f"{name}.at"), shift)
 
     def _range(self, units: ir.Value) -> tuple[ir.Value, ir.Value]:
         """This thread's vectors of units: whole pairs, so that products can share them too."""
@@ -201,6 +233,94 @@ class _Driver:
             bounds.append(builder.select(is_beyond, vectors, end))
         return bounds[0], bounds[1]
 
+    # -- before and after the loop ----------------------------------------------------------------
+
+    @contextmanager
+    def _own_rows(self) -> Iterator[tuple[ir.Value, ir.Value, ir.Value]]:
+        """This thread's share of the group's rows: (row of the group, of all groups, of x)."""
+        builder = self.builder
+        end = self.entry("first_rows", builder.add(self.group, integer(1)))
+        count = builder.sub(end, self.first_row)
+        with loop(builder, self.part, count, self.number("share")) as r:
+            row = builder.add(self.first_row, r)
+            yield r, row, self.entry("places", row)
+
+    def _bring_states(self, table: ir.Value) -> None:
+        """What the scan begins with, to where the first step looks for it."""
+        builder = self.builder
+        with self._own_rows() as (r, _, place):
+            for k in range(len(self.plan.cell.states)):
+                column = TABLE_COLUMNS.index("previous" if k == 0 else "other_previous")
+                first = self.entry("tables", builder.add(table, integer(column)))
+                target = self.row_at(f"state{k}", builder.add(first, r))
+                self._copy(self.row_at(f"start{k}", place), target, self._size(k))
+
+    def _take_states(self) -> None:
+        with self._own_rows() as (_, row, place):
+            for k in range(len(self.plan.cell.states)):
+                last = self.entry("last_rows" if k == 0 else "other_last_rows", row)
+                target = self._result_row(f"last{k}", place, k)
+                self._copy(self.row_at(f"state{k}", last), target, self._size(k))
+
+    def _bring_gradients(self) -> None:
+        """Gradients of the last states, or zeros."""
+        builder = self.builder
+        for k in range(len(self.plan.cell.states)):
+            is_given = builder.icmp_unsigned("!=", self.number(f"grad_last{k}.at"), integer(0))
+            with self._own_rows() as (_, row, place):
+                target = self.row_at(f"carry{k}", row)
+                self._copy(None, target, self._size(k))
+                with builder.if_then(is_given):
+                    self._copy(self.row_at(f"grad_last{k}", place), target, self._size(k))
+
+    def _take_gradients(self) -> None:
+        """Of the initial states, where they are asked for."""
+        builder = self.builder
+        for k in range(len(self.plan.cell.states)):
+            is_asked = builder.icmp_unsigned("!=", self.number(f"grad_start{k}"), integer(0))
+            with builder.if_then(is_asked), self._own_rows() as (_, row, place):
+                also = None
+                if self.plan.options.has_reset:
+                    shift = builder.mul(row, self.number(f"carry{k}.row"))
+                    also = offset(builder, self.pointer(f"initial{k}"), shift)
+                target = self._result_row(f"grad_start{k}", place, k)
+                self._copy(self.row_at(f"carry{k}", row), target, self._size(k), also)
+
+    def _size(self, k: int) -> ir.Value:
+        return self.number("output" if k == 0 else "hidden")
+
+    def _result_row(self, name: str, place: ir.Value, k: int) -> ir.Value:
+        shift = self.builder.mul(place, self._size(k))
+        return offset(self.builder, self.pointer(name), shift)
+
+    def _copy(
+        self,
+        source: ir.Value | None,
+        target: ir.Value,
+        count: ir.Value,
+        also: ir.Value | None = None,
+    ) -> None:
+        """Numbers to `target`, with those of `also` added.
+
+        Without a source, zeros, up to whole vectors.
+        """
+        builder, v = self.builder, Vectors(self.builder, self.host)
+        whole = builder.and_(count, integer(-self.host.lanes))
+
+        def move(j: ir.Value, mask: ir.Value | None) -> None:
+            if source is None:
+                v.store(v.constant(0.0), offset(builder, target, j))
+                return
+            value = v.load(offset(builder, source, j), mask)
+            if also is not None:
+                value = v.add(value, v.load(offset(builder, also, j), mask))
+            v.store(value, offset(builder, target, j), mask)
+
+        with loop(builder, 0, whole, self.host.lanes) as j:
+            move(j, None)
+        with builder.if_then(builder.icmp_signed("<", whole, count)):
+            move(whole, v.mask_below(builder.sub(count, whole)))
+
     # -- phases -----------------------------------------------------------------------------------
 
     def _phase(self, phase: Phase) -> None:
@@ -212,12 +332,15 @@ class _Driver:
             for k in phase.states:
                 self._flush(k, phase.unit)
         if phase.joins:
-            with self.builder.if_then(
-                self.builder.icmp_signed(">", self.number("share"), integer(1))
-            ):
-                self._join()
+            self._join()
 
     def _join(self) -> None:
+        """Wait for the others of the group, if there are any."""
+        is_shared = self.builder.icmp_signed(">", self.number("share"), integer(1))
+        with self.builder.if_then(is_shared):
+            self._count_and_wait()
+
+    def _count_and_wait(self) -> None:
         """Count up, and wait until all of the group have."""
         builder = self.builder
         builder.fence("release")
@@ -274,9 +397,8 @@ class _Driver:
             batch_row = builder.add(self.first_row, r)
             return offset(builder, address, builder.mul(batch_row, self.number(f"{buffer}.batch")))
         if kind == "previous" and self.plan.options.has_reset:
-            start = builder.mul(builder.add(self.first_row, r), self.number(f"{buffer}.row"))
-            initial = offset(builder, self.pointer(f"start{k}"), start)
-            return builder.select(self._is_reset(r), initial, address)
+            place = self.entry("places", builder.add(self.first_row, r))
+            return builder.select(self._is_reset(r), self.row_at(f"start{k}", place), address)
         return address
 
     def _is_reset(self, r: ir.Value) -> ir.Value:

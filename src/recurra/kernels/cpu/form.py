@@ -31,7 +31,7 @@ from recurra.kernels.gradient import Back, in_gradient_order
 from recurra.kernels.plan import Options
 from recurra.kernels.planner import plan_for
 from recurra.kernels.scan import Scan
-from recurra.reference import Parameters
+from recurra.reference import Parameters, Tensors
 
 # With more bytes of R than this, threads share its units instead of the batch's rows. Up to there
 # both take the same time on an idle machine; on a busy one, rows of their own keep threads from
@@ -97,6 +97,7 @@ class CpuForm(Form):
         hidden, output, cell = self.hidden, self.output, self.cell
         widths = kept_widths(self.plan, hidden, output)
         found = {name: (blocks * size, size) for name, (blocks, size) in widths.items()}
+        found["gates"] = (len(cell.gates) * hidden, hidden)
         found["tile"] = (self.tile_columns, self.padded(max(hidden, output)))
         found |= {"bias_input": (0, hidden), "bias_hidden": (0, hidden)}
         found |= {"bias_output": (0, output), "vectors": (0, hidden)}
@@ -159,26 +160,33 @@ class CpuForm(Form):
         return max(self.output, self.hidden, len(self.cell.gates) * self.hidden)
 
     def run_forward(
-        self, run: Scan, parameters: Parameters, x: Tensor | None, bias: Tensor | None
-    ) -> None:
-        gates = len(self.cell.gates)
-        early = gates - len(self.cell.late_gates)
-        weights = {}
-        if parameters.weight_hh is not None:
-            blocks = parameters.weight_hh.view(gates, self.hidden, self.output)
-            weights["weight.early"] = self._packed(blocks[:early], "early")
-            if self.cell.late_gates:
-                weights["weight.late"] = self._packed(blocks[early:], "late")
-        if parameters.weight_hr is not None:
-            weights["weight.output"] = self._packed(parameters.weight_hr.unsqueeze(0), "output")
-        numbers = {}
-        if x is not None:
-            blocks = parameters.weight_ih.reshape(gates, self.hidden, x.shape[1])
-            weights |= {"x.at": x, "weight.input": self._packed(blocks, "input")}
-            weights["bias_input.at"] = self.zeros if bias is None else bias.contiguous()
-            numbers = {"x.row": x.stride(0), "input": x.shape[1]}
+        self, run: Scan, parameters: Parameters, gates: Tensor, x: Tensor | None
+    ) -> Tensors:
+        late, hidden, schedule = len(self.cell.late_gates), self.hidden, run.schedule
+        early, keeps_all = len(self.cell.gates) - late, self.keeps_sequence[-1]
+        tensors = {"gates.at": gates, "last_rows": schedule.last}
+        tensors["other_last_rows"] = schedule.last if keeps_all else schedule.last_of_two
+        numbers = {"gates.row": gates.stride(0)}
+        if (weight := parameters.weight_hh) is not None:
+            tensors["weight.early"] = self._packed(weight, hidden, "early", blocks=early)
+            if late:
+                packed = self._packed(weight, hidden, "late", first=early, blocks=late)
+                tensors["weight.late"] = packed
+        if (weight := parameters.weight_hr) is not None:
+            tensors["weight.output"] = self._packed(weight, self.output, "output")
         code = self.forward if x is None else self.forward_with_input  # compiled when asked for
-        self._call(run, code, parameters, weights, numbers)
+        if x is not None:
+            packed = self._packed(parameters.weight_ih, hidden, "input", blocks=early + late)
+            tensors["x.at"], tensors["weight.input"] = x, packed
+            if (bias := parameters.bias_ih) is not None:
+                tensors["bias_input.at"] = bias.contiguous()
+            numbers["x.row"], numbers["input"] = x.stride(-2), x.shape[-1]
+        last = tuple([s.new_empty(s.shape) for s in run.initial])
+        for k, new in enumerate(last):
+            tensors[f"last{k}"] = new
+        _add_initial(run, tensors, numbers)
+        self._call(run, code, parameters, tensors, numbers)
+        return last
 
     def run_backward(
         self,
@@ -186,26 +194,38 @@ class CpuForm(Form):
         back: Back,
         parameters: Parameters,
         sequences: Sequence[Tensor | None],
+        last: Sequence[Tensor | None],
         grad_x: Tensor | None,
-    ) -> None:
-        tensors = self._backward_weights(parameters)
-        tensors |= {"grad_gates.at": back.gates, "grad_inner.at": back.inner}
+        *,
+        needs_state: bool,
+    ) -> list[Tensor | None]:
+        tensors, numbers = self._backward_weights(parameters), {}
+        tensors["grad_gates.at"], tensors["grad_inner.at"] = back.gates, back.inner
         tensors["grad_vectors.at"] = back.vectors
-        numbers = {}
-        for k, (carry, rows) in enumerate(zip(back.carry, sequences, strict=True)):
-            tensors[f"carry{k}.at"], tensors[f"sequence{k}.at"] = carry, self.zeros
-            if rows is not None:
-                tensors[f"sequence{k}.at"], numbers[f"sequence{k}.row"] = rows, rows.stride(0)
+        if (gates := run.kept.get("gates")) is not None:
+            tensors["gates.at"], numbers["gates.row"] = gates, gates.stride(0)
+        state = [s.new_empty(s.shape) if needs_state else None for s in run.initial]
+        for k, carry in enumerate(back.carry):
+            tensors[f"carry{k}.at"] = carry
+            if (rows := sequences[k]) is not None:
+                tensors[f"sequence{k}.at"], numbers[f"sequence{k}.row"] = rows, rows.stride(-2)
+            if (gradient := last[k]) is not None:
+                _add_rows(f"grad_last{k}", gradient, tensors, numbers)
+            if (start := state[k]) is not None:
+                tensors[f"grad_start{k}"] = start
         for k, initial in enumerate(back.initial):
             tensors[f"initial{k}"] = initial
+        if self.options.has_reset:
+            _add_initial(run, tensors, numbers)
         if grad_x is not None:
             gates = len(self.cell.gates)
             weight = in_gradient_order(parameters.weight_ih, self.input_order, gates)
             tensors["weight.input_back"] = self._packed_turned(weight, "input")
             tensors["grad_x.at"] = grad_x
-            numbers |= {"grad_x.row": grad_x.stride(0), "input": grad_x.shape[1]}
+            numbers["grad_x.row"], numbers["input"] = grad_x.stride(-2), grad_x.shape[-1]
         code = self.backward if grad_x is None else self.backward_with_input
         self._call(run, code, parameters, tensors, numbers)
+        return state
 
     def _backward_weights(self, parameters: Parameters) -> dict[str, Tensor]:
         gates, late = len(self.cell.gates), len(self.cell.late_gates)
@@ -221,9 +241,11 @@ class CpuForm(Form):
             weights["weight.output_back"] = self._packed_turned(parameters.weight_hr, "output")
         return weights
 
-    def _packed(self, blocks: Tensor, name: str) -> Tensor:
-        blocks = along_columns(blocks) if self.options.in_bfloat16 else blocks
-        return pack(blocks, self.host, name)
+    def _packed(
+        self, weight: Tensor, units: int, name: str, *, first: int = 0, blocks: int = 1
+    ) -> Tensor:
+        weight = along_columns(weight) if self.options.in_bfloat16 else weight
+        return pack(weight, units, self.host, name, first=first, blocks=blocks)
 
     def _packed_turned(self, rows: Tensor, name: str) -> Tensor:
         rows = along_rows(rows, self.host) if self.options.in_bfloat16 else rows
@@ -242,12 +264,15 @@ class CpuForm(Form):
         given = {
             "tables": schedule.tables_for(keeps_all=self.keeps_sequence[-1]),
             "first_rows": schedule.first_rows,
-            "bias_hidden.at": self.zeros if bias is None else bias.contiguous(),
-            "bias_output.at": self.zeros if output is None else output.contiguous(),
+            "places": schedule.places,
             "tile.at": scratch("scan tile", schedule.batch, self.tile_columns),
             **tensors,
         }
-        numbers = {"steps": schedule.time, "gates.row": run.kept["gates"].stride(0), **numbers}
+        numbers = {"steps": schedule.time, **numbers}
+        if bias is not None:
+            given["bias_hidden.at"] = bias.contiguous()
+        if output is not None:
+            given["bias_output.at"] = output.contiguous()
         if parameters.vectors:
             given["vectors.at"] = torch.cat(parameters.vectors)
         if self.options.in_bfloat16:
@@ -258,12 +283,24 @@ class CpuForm(Form):
             given["barriers"] = torch.zeros(self.workers, 8, dtype=torch.int64)
         _add_controls(run, given, numbers)
         for name, rows in run.kept.items():
-            given[f"{name}.at"] = rows
+            if name != "gates":  # in rows of its own distance
+                given[f"{name}.at"] = rows
         for k, states in enumerate(run.states):
             given[f"state{k}.at"] = given[f"previous{k}.at"] = states
-            if self.options.has_reset:
-                given[f"start{k}"] = states[run.start_row(k) :]
         code.run(given, numbers)
+
+
+def _add_initial(run: Scan, tensors: dict[str, Tensor], numbers: dict[str, int]) -> None:
+    for k, initial in enumerate(run.initial):
+        _add_rows(f"start{k}", initial, tensors, numbers)
+
+
+def _add_rows(
+    name: str, rows: Tensor, tensors: dict[str, Tensor], numbers: dict[str, int]
+) -> None:
+    """A buffer whose rows lie any distance apart."""
+    rows = rows if rows.stride(-1) == 1 else rows.contiguous()
+    tensors[f"{name}.at"], numbers[f"{name}.row"] = rows, rows.stride(0)
 
 
 def _add_controls(run: Scan, given: dict[str, Tensor], numbers: dict[str, int]) -> None:
@@ -314,6 +351,8 @@ class Pass:
         known = {"hidden": form.hidden, "output": form.output, "scratch_thread": own}
         table, _ = tile_table(form.host, in_bfloat16=form.options.in_bfloat16)
         known["tiles"] = table.data_ptr()
+        known |= {f"bias_{what}.at": form.zeros.data_ptr() for what in ("input", "hidden", "output")}
+        known |= {f"sequence{k}.at": form.zeros.data_ptr() for k in range(len(form.cell.states))}
         if form.options.in_bfloat16:
             known |= {"couples_row": form.couples_row, "couples_thread": form.couples_thread}
         for name, (row, block) in form.strides().items():
@@ -322,6 +361,13 @@ class Pass:
 
     def run(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, int]) -> None:
         """Run with the rest of the arguments: the tensors' addresses, and plain numbers."""
-        arguments = {name: tensor.data_ptr() for name, tensor in tensors.items()}
-        arguments.update(numbers)
-        self.code.call(self.frame, arguments, self.groups, self.share)
+        values, places = type(self.frame).from_buffer_copy(self.frame), self.code.layout.places
+        for name, tensor in tensors.items():
+            place = places.get(name)
+            if place is not None:  # else this pass does not ask for it
+                values[place] = tensor.data_ptr()
+        for name, number in numbers.items():
+            place = places.get(name)
+            if place is not None:
+                values[place] = number
+        self.code.call(values, self.groups, self.share)

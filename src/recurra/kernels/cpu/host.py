@@ -36,6 +36,9 @@ class Host:
     cpu: str
     features: str
 
+    def __hash__(self) -> int:
+        return hash(self.level)  # asked for by every look-up of code
+
     @property
     def multiplies_bfloat16(self) -> bool:
         """Whether it has products of bfloat16 numbers with sums in float32."""

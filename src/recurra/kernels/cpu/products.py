@@ -58,8 +58,7 @@ def linear(
     memory: Callable[[int, int], Tensor] = torch.empty,
 ) -> Tensor:
     """rows @ weight.T + bias for a weight (units, depth); see `product_of_rows`."""
-    blocks = along_columns(weight) if in_bfloat16 else weight
-    packed = pack(blocks.unsqueeze(0), host, "input")
+    packed = pack(along_columns(weight) if in_bfloat16 else weight, len(weight), host, "input")
     return product_of_rows(
         rows, packed, len(weight), bias, host, in_bfloat16=in_bfloat16, memory=memory
     )
@@ -114,8 +113,9 @@ def sums_of_products(
 ) -> tuple[list[Tensor], Tensor]:
     """left.T @ right, the sum over rows, (m, n), for each right; and the sum of left's rows, (m,).
 
-    All are (rows, …) with columns side by side; rows may lie any distance apart. `in_bfloat16`
-    rounds the operands of the products, not those of the sum.
+    All are (rows, …) with columns side by side; rows may lie any distance apart; a right one may
+    also be contiguous of more dimensions, the last its columns. `in_bfloat16` rounds the operands
+    of the products, not those of the sum.
 
     Args:
         left: read once for all.
@@ -123,7 +123,7 @@ def sums_of_products(
         host: the code is for.
         in_bfloat16: see above.
     """
-    (rows, m), sizes = left.shape, [right.shape[1] for right in rights]
+    (rows, m), sizes = left.shape, [right.shape[-1] for right in rights]
     if not rows or not any(sizes):
         return [left.new_zeros(m, n) for n in sizes], left.sum(0)
     results, sums = [left.new_empty(m, n) for n in sizes], left.new_zeros(m)
@@ -131,8 +131,8 @@ def sums_of_products(
     size = scratch_size(host, sizes)
     panels = scratch("panels", threads * size)
     pairs = list(zip(rights, results, strict=True))
-    addresses = [(b.shape[1], b.data_ptr(), c.data_ptr()) for b, c in pairs]
-    strides = [(b.stride(0), c.stride(0)) for b, c in pairs]
+    addresses = [(b.shape[-1], b.data_ptr(), c.data_ptr()) for b, c in pairs]
+    strides = [(b.stride(-2), c.stride(0)) for b, c in pairs]
     missing = OPERANDS - len(pairs)
     values = _Values(  # in the order of SUM_ARGUMENTS
         rows, m, left.data_ptr(), left.stride(0), sums.data_ptr(), panels.data_ptr(), size,
@@ -143,20 +143,30 @@ def sums_of_products(
     return results, sums
 
 
-def pack(blocks: Tensor, host: Host, name: str) -> Tensor:
-    """Weights (blocks, units, depth) as tiles read them, in the scratch of this name.
+def pack(
+    weight: Tensor, units: int, host: Host, name: str, *, first: int = 0, blocks: int = 1
+) -> Tensor:
+    """Blocks of a weight (blocks·units, depth) as tiles read them, in the scratch of this name.
 
     Pair after pair of vectors of units, for each block, for each number of the depth, the pair's
     units; the last vector, if it is alone, behind, in the same way. Missing units are zero.
+
+    Args:
+        weight: all blocks.
+        units: of each.
+        host: the tiles are for.
+        name: of the scratch.
+        first, blocks: which, and how many.
     """
-    count, units, depth = blocks.shape
-    return _packed("pack_units", blocks.contiguous(), (count, units, depth), host, name)
+    source, depth = weight.contiguous(), weight.shape[1]
+    address = source.data_ptr() + 4 * first * units * depth
+    return _packed("pack_units", address, (blocks, units, depth), host, name)
 
 
 def pack_turned(rows: Tensor, host: Host, name: str) -> Tensor:
     """One block from (depth, units), for the product the other way; see `pack`."""
-    depth, units = rows.shape
-    return _packed("pack_turned", rows.contiguous(), (1, units, depth), host, name)
+    source, (depth, units) = rows.contiguous(), rows.shape
+    return _packed("pack_turned", source.data_ptr(), (1, units, depth), host, name)
 
 
 def along_rows(rows: Tensor, host: Host) -> Tensor:
@@ -171,13 +181,13 @@ def along_rows(rows: Tensor, host: Host) -> Tensor:
 
 
 def _packed(
-    function: str, source: Tensor, shape: tuple[int, int, int], host: Host, name: str
+    function: str, source: int, shape: tuple[int, int, int], host: Host, name: str
 ) -> Tensor:
     count, units, depth = shape
     size = count * -(-units // host.lanes) * host.lanes * depth
     target = scratch(f"packed {name}", size)
     values = _Values(  # in the order of PACK_ARGUMENTS
-        source.data_ptr(), target.data_ptr(), count, units, depth, *_thread_functions()
+        source, target.data_ptr(), count, units, depth, *_thread_functions()
     )
     _run(host, function, values, thread_limit() if size >= LEAST_PACK else 1)
     return target

@@ -15,10 +15,10 @@ from recurra.kernels.form import Form
 from recurra.kernels.gradient import Back, in_gradient_order
 from recurra.kernels.plan import Options
 from recurra.kernels.planner import plan_for
-from recurra.kernels.scan import Scan
+from recurra.kernels.scan import Scan, gather_batch
 from recurra.kernels.triton.code import Code, code_for
 from recurra.kernels.triton.emitter import COUNTER_SPACING, needs_joins, power_of_two
-from recurra.reference import Parameters
+from recurra.reference import Parameters, Tensors
 
 # Of a multiprocessor's shared memory: what of R a program may keep to itself through all steps, and
 # what it may read ahead (64 and 199 KiB on an H100). With an R that one program keeps whole, none
@@ -91,7 +91,8 @@ class TritonForm(Form):
     def sums_of_products(
         self, left: Tensor, rights: Sequence[Tensor]
     ) -> tuple[list[Tensor], Tensor]:
-        return [self._product(left.t(), right) for right in rights], left.sum(0)
+        flat = (right.reshape(len(left), -1) for right in rights)
+        return [self._product(left.t(), right) for right in flat], left.sum(0)
 
     def _product(self, left: Tensor, right: Tensor) -> Tensor:
         """By torch's own library, with operands as exact as the loop's products."""
@@ -107,8 +108,9 @@ class TritonForm(Form):
     # -- the loop ---------------------------------------------------------------------------------
 
     def run_forward(
-        self, run: Scan, parameters: Parameters, x: Tensor | None, bias: Tensor | None
-    ) -> None:
+        self, run: Scan, parameters: Parameters, gates: Tensor, x: Tensor | None
+    ) -> Tensors:
+        _place_initial(run)
         code = code_for(self.cell, self.options, is_forward=True)
         weights = {}
         if parameters.weight_hh is not None:
@@ -118,7 +120,8 @@ class TritonForm(Form):
             weights["late"] = parameters.weight_hh[early:]
         if parameters.weight_hr is not None:
             weights["output"] = parameters.weight_hr
-        self._call(run, code, parameters, weights, {})
+        self._call(run, code, parameters, weights, {"gates_at": gates})
+        return tuple([_last(run, k) for k in range(len(run.states))])
 
     def run_backward(
         self,
@@ -126,8 +129,12 @@ class TritonForm(Form):
         back: Back,
         parameters: Parameters,
         sequences: Sequence[Tensor | None],
+        last: Sequence[Tensor | None],
         grad_x: Tensor | None,
-    ) -> None:
+        *,
+        needs_state: bool,
+    ) -> list[Tensor | None]:
+        _place_last_gradients(run, back, last)
         code = code_for(self.cell, self.options, is_forward=False)
         gates, weights = len(self.cell.gates), {}
         if parameters.weight_hh is not None:
@@ -146,6 +153,7 @@ class TritonForm(Form):
         for k, initial in enumerate(back.initial):
             given[f"initial{k}_at"] = initial
         self._call(run, code, parameters, weights, given)
+        return [_initial_gradient(run, back, k) if needs_state else None for k in range(len(last))]
 
     def _call(
         self,
@@ -174,7 +182,7 @@ class TritonForm(Form):
         for name, rows in run.kept.items():
             given[f"{name}_at"] = rows
         for k, states in enumerate(run.states):
-            given[f"state{k}_at"], given[f"start{k}"] = states, run.start_row(k)
+            given[f"state{k}_at"], given[f"start{k}"] = states, _start_row(run, k)
         controls = run.controls
         given |= {"mask_at": controls.mask, "resets_at": controls.resets}
         for k, share in enumerate(controls.zoneout):
@@ -217,6 +225,53 @@ class TritonForm(Form):
     def no_counters(self) -> Tensor:
         """Stands for counters where nobody waits."""
         return torch.zeros(1, dtype=torch.int32, device=self.device)
+
+
+# -- before and after the loop ---------------------------------------------------------------------
+
+
+def _place_initial(run: Scan) -> None:
+    """Initial states into their buffers: for two steps in turn, with resets, once more behind."""
+    schedule, batch = run.schedule, run.schedule.batch
+    for k, (buffer, initial) in enumerate(zip(run.states, run.initial, strict=True)):
+        ordered = gather_batch(initial, schedule)
+        first = schedule.initial_row if run.form.keeps_sequence[k] else 0
+        for row in {first, _start_row(run, k)} if run.form.options.has_reset else {first}:
+            buffer[row : row + batch] = ordered
+
+
+def _start_row(run: Scan, k: int) -> int:
+    """Where in its buffer the initial state k stays through the whole scan, with resets."""
+    is_kept = run.form.keeps_sequence[k]
+    return run.schedule.initial_row if is_kept else 2 * run.schedule.batch
+
+
+def _last(run: Scan, k: int) -> Tensor:
+    """A state after each row's last step."""
+    schedule = run.schedule
+    rows = schedule.last if run.form.keeps_sequence[k] else schedule.last_of_two
+    found = run.states[k].index_select(0, rows)
+    return found if schedule.order is None else _in_batch_order(found, run)
+
+
+def _place_last_gradients(run: Scan, back: Back, last: Sequence[Tensor | None]) -> None:
+    for carry, gradient, size in zip(back.carry, last, run.form.state_sizes, strict=True):
+        carry.zero_()
+        if gradient is not None:
+            carry[:, :size] = gather_batch(gradient, run.schedule)
+
+
+def _initial_gradient(run: Scan, back: Back, k: int) -> Tensor:
+    total = back.carry[k] + back.initial[k] if back.initial else back.carry[k]
+    return _in_batch_order(total[:, : run.form.state_sizes[k]], run)
+
+
+def _in_batch_order(rows: Tensor, run: Scan) -> Tensor:
+    """Rows of the groups, in the order of the batch's rows, in memory of their own."""
+    result = torch.empty_like(rows, memory_format=torch.contiguous_format)
+    if run.schedule.order is None:
+        return result.copy_(rows)
+    return result.index_copy_(0, run.schedule.order, rows)
 
 
 @contextmanager
