@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from recurra.kernels.form import Order
-from recurra.kernels.scan import Scan, gather_rows, in_rows
+from recurra.kernels.scan import Scan, in_rows
 from recurra.reference import Parameters
 
 
@@ -59,9 +59,7 @@ def scan_backward(
     own = [None if g is None else in_rows(g, run.schedule) for g in sequences]
     own += [None] * (len(back.carry) - len(own))
     grad_x = _input_room(run, x) if needs_x else None
-    state = run.form.run_backward(
-        run, back, parameters, own, last, grad_x, needs_state=needs_state
-    )
+    state = run.form.run_backward(run, back, parameters, own, last, grad_x, needs_state=needs_state)
     blocks = _input_blocks(run, back)
     if run.rows is not None:  # Σ over the steps that read it, for each distinct input
         blocks = blocks.new_zeros(len(x), blocks.shape[1]).index_add_(0, run.rows, blocks)

@@ -44,9 +44,8 @@ BACKENDS: tuple[Backend, ...] = (
 )
 
 
-def backend_names() -> tuple[str, ...]:
-    """What `backend=` accepts."""
-    return ("auto", *(backend.name for backend in BACKENDS))
+# What `backend=` accepts.
+BACKEND_NAMES = ("auto", *(backend.name for backend in BACKENDS))
 
 
 def choose(problem: Problem, name: str = "auto") -> Backend:
@@ -59,8 +58,8 @@ def choose(problem: Problem, name: str = "auto") -> Backend:
         ArgumentError: there is no backend of that name.
         NotSupportedByBackend: the named one refuses; says why.
     """
-    if name not in backend_names():
-        raise ArgumentError(f"backend {name!r} does not exist; use one of {backend_names()}")
+    if name not in BACKEND_NAMES:
+        raise ArgumentError(f"backend {name!r} does not exist; use one of {BACKEND_NAMES}")
     for backend in BACKENDS:
         if name in ("auto", backend.name):
             support = backend.supports(problem)

@@ -257,11 +257,10 @@ def _sequence(run: Scan, k: int) -> Tensor:
     schedule, states = run.schedule, run.states[k]
     size, first = states.shape[-1], schedule.output_row
     if schedule.index is None:
-        # memory is shared with the buffer, but the result is no view, so it may be written to
-        result = states.new_empty(0)
         shape = (schedule.time, schedule.batch, size)
         stride = (schedule.batch * size, size, 1)
-        return result.set_(states.untyped_storage(), first * size, shape, stride)
+        # memory is shared with the buffer, but the result is no view, so it may be written to
+        return states.as_strided(shape, stride, first * size).data
     result = states.new_zeros(schedule.time * schedule.batch, size)
     result.index_copy_(0, schedule.index, states[first : first + schedule.rows])
     return result.view(schedule.time, schedule.batch, size)

@@ -215,17 +215,16 @@ class Recurrent(nn.Module):
 
     def initial_state(self, batch_size: int) -> State:
         """The state before the first step of `batch_size` sequences: zeros, or what was learned."""
-        reference: Tensor = self.weight_ih_l0  # type: ignore[assignment]
-        layers = []
+        like, layers = self._named("weight_ih_l0"), []
         for layer in range(self.num_layers):
             for direction in range(self.num_directions):
-                suffix = _suffix(layer, direction)
                 if self._has_learned_start:
-                    starts = [getattr(self, f"initial_{s}_{suffix}") for s in self.cell.states]
-                    layers.append(tuple(s.expand(batch_size, -1) for s in starts))
+                    suffix = _suffix(layer, direction)
+                    starts = [self._named(f"initial_{s}_{suffix}") for s in self.cell.states]
+                    layers.append(tuple([s.expand(batch_size, -1) for s in starts]))
                 else:
                     sizes = self._state_sizes[layer]
-                    layers.append(tuple(reference.new_zeros(batch_size, s) for s in sizes))
+                    layers.append(tuple([like.new_zeros(batch_size, s) for s in sizes]))
         return State(tuple(layers))
 
     def forward(
@@ -490,10 +489,10 @@ class Recurrent(nn.Module):
                 f"input has shape {tuple(x.shape)}; expected ({axes}, {self.input_size}), or "
                 f"(time, {self.input_size}) for one sequence"
             )
-        if x.dtype != self.weight_ih_l0.dtype and not torch.is_autocast_enabled(x.device.type):
+        dtype = self._named("weight_ih_l0").dtype
+        if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
             raise ShapeError(
-                f"input is {x.dtype}, the layer's weights are {self.weight_ih_l0.dtype}; convert "
-                "one of them"
+                f"input is {x.dtype}, the layer's weights are {dtype}; convert one of them"
             )
         if x.dim() == 2:
             x = x.unsqueeze(1)

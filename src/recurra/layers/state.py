@@ -88,6 +88,9 @@ def from_torch(hx: Tensor | Tensors, states: tuple[str, ...]) -> State:
 
 def to_torch(state: State) -> Tensor | Tensors | State:
     """torch.nn's form of a State; a State itself if its layers differ in size."""
+    if len(state.layers) == 1:
+        only = tuple([s.unsqueeze(0) for s in state.layers[0]])
+        return only if len(only) > 1 else only[0]
     columns = tuple(zip(*state.layers, strict=True))
     if any(s.shape != column[0].shape for column in columns for s in column):
         return state

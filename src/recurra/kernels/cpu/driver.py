@@ -35,7 +35,6 @@ from recurra.kernels.plan import (
     PER_BATCH_ROW,
     PER_UNIT,
     SCRATCH_WITHOUT_GRADIENT,
-    Flush,
     Phase,
     Place,
     Plan,

@@ -202,8 +202,8 @@ class CpuForm(Form):
         tensors, numbers = self._backward_weights(parameters), {}
         tensors["grad_gates.at"], tensors["grad_inner.at"] = back.gates, back.inner
         tensors["grad_vectors.at"] = back.vectors
-        if (gates := run.kept.get("gates")) is not None:
-            tensors["gates.at"], numbers["gates.row"] = gates, gates.stride(0)
+        if (kept := run.kept.get("gates")) is not None:
+            tensors["gates.at"], numbers["gates.row"] = kept, kept.stride(0)
         state = [s.new_empty(s.shape) if needs_state else None for s in run.initial]
         for k, carry in enumerate(back.carry):
             tensors[f"carry{k}.at"] = carry
@@ -218,8 +218,8 @@ class CpuForm(Form):
         if self.options.has_reset:
             _add_initial(run, tensors, numbers)
         if grad_x is not None:
-            gates = len(self.cell.gates)
-            weight = in_gradient_order(parameters.weight_ih, self.input_order, gates)
+            gates, weight = len(self.cell.gates), parameters.weight_ih
+            weight = in_gradient_order(weight, self.input_order, gates)
             tensors["weight.input_back"] = self._packed_turned(weight, "input")
             tensors["grad_x.at"] = grad_x
             numbers["grad_x.row"], numbers["input"] = grad_x.stride(-2), grad_x.shape[-1]
@@ -295,9 +295,7 @@ def _add_initial(run: Scan, tensors: dict[str, Tensor], numbers: dict[str, int])
         _add_rows(f"start{k}", initial, tensors, numbers)
 
 
-def _add_rows(
-    name: str, rows: Tensor, tensors: dict[str, Tensor], numbers: dict[str, int]
-) -> None:
+def _add_rows(name: str, rows: Tensor, tensors: dict[str, Tensor], numbers: dict[str, int]) -> None:
     """A buffer whose rows lie any distance apart."""
     rows = rows if rows.stride(-1) == 1 else rows.contiguous()
     tensors[f"{name}.at"], numbers[f"{name}.row"] = rows, rows.stride(0)
@@ -351,8 +349,9 @@ class Pass:
         known = {"hidden": form.hidden, "output": form.output, "scratch_thread": own}
         table, _ = tile_table(form.host, in_bfloat16=form.options.in_bfloat16)
         known["tiles"] = table.data_ptr()
-        known |= {f"bias_{what}.at": form.zeros.data_ptr() for what in ("input", "hidden", "output")}
-        known |= {f"sequence{k}.at": form.zeros.data_ptr() for k in range(len(form.cell.states))}
+        missing = ["bias_input", "bias_hidden", "bias_output"]  # until they are given
+        missing += [f"sequence{k}" for k in range(len(form.cell.states))]
+        known |= {f"{name}.at": form.zeros.data_ptr() for name in missing}
         if form.options.in_bfloat16:
             known |= {"couples_row": form.couples_row, "couples_thread": form.couples_thread}
         for name, (row, block) in form.strides().items():

@@ -367,7 +367,7 @@ def _product_of_rows(function: ir.Function, host: Host, *, in_bfloat16: bool) ->
 def _pack_units(function: ir.Function, host: Host) -> None:
     """(blocks, units, depth) to pairs of vectors of units: [pair][block][depth][unit]."""
     given = _Arguments(function, PACK_ARGUMENTS)
-    builder, lanes = given.builder, host.lanes
+    builder, lanes, v = given.builder, host.lanes, Vectors(given.builder, host)
     blocks, units, depth = given["blocks"], given["units"], given["depth"]
     vectors = _ceiling(builder, units, lanes)
     first, stop = given.share(_ceiling(builder, vectors, 2))
@@ -379,19 +379,59 @@ def _pack_units(function: ir.Function, host: Host) -> None:
         with loop(builder, 0, blocks) as block:
             skipped = builder.mul(builder.mul(block, depth), width)
             target = given.at("target", builder.add(before, skipped))
-            with loop(builder, 0, depth, CHUNK) as start, loop(builder, 0, width) as u:
+            with loop(builder, 0, depth, CHUNK) as start, loop(builder, 0, width, lanes) as u:
+                first_row = builder.add(builder.mul(block, units), builder.add(unit, u))
+                count = builder.sub(units, builder.add(unit, u))  # of real ones from here on
                 stop = least(builder, builder.add(start, integer(CHUNK)), depth)
-                own = builder.add(unit, u)
-                is_unit = builder.icmp_signed("<", own, units)
-                row = builder.add(builder.mul(block, units), own)
-                row = builder.select(is_unit, row, integer(0))
-                source = given.at("source", builder.mul(row, depth))
-                to = offset(builder, target, u)
-                with loop(builder, start, stop) as d:
-                    value = builder.load(offset(builder, source, d), typ=F32, align=4)
-                    value = builder.select(is_unit, value, ir.Constant(F32, 0.0))
-                    builder.store(value, offset(builder, to, builder.mul(d, width)), align=4)
+                with loop(builder, start, stop, lanes) as d:
+                    source = given.at("source", builder.add(builder.mul(first_row, depth), d))
+                    to = offset(builder, target, builder.add(builder.mul(d, width), u))
+                    block_of = (source, depth, to, width)
+                    is_whole = builder.and_(
+                        builder.icmp_signed(">=", count, integer(lanes)),
+                        builder.icmp_signed(">=", builder.sub(stop, d), integer(lanes)),
+                    )
+                    with builder.if_else(is_whole) as (whole, partly):
+                        with whole:
+                            _turn(v, *block_of)
+                        with partly:
+                            _turn(v, *block_of, rows=count, columns=builder.sub(stop, d))
     builder.ret_void()
+
+
+def _turn(
+    v: Vectors,
+    source: ir.Value,
+    row: ir.Value,
+    target: ir.Value,
+    column: ir.Value,
+    *,
+    rows: ir.Value | None = None,
+    columns: ir.Value | None = None,
+) -> None:
+    """A square block: its rows, `row` apart, to columns, `column` apart.
+
+    Of the block only so many `rows` and `columns` may be there: what is missing of a column is
+    zero, a missing column is not written.
+    """
+    builder = v.builder
+    mask = None if columns is None else v.mask_below(columns)
+    vectors = []
+    for i in range(v.lanes):
+        at = offset(builder, source, builder.mul(row, integer(i)))
+        if rows is None:
+            vectors.append(v.load(at))
+            continue
+        is_there = builder.icmp_signed("<", integer(i), rows)
+        own = v.load(builder.select(is_there, at, source), mask)
+        vectors.append(builder.select(is_there, own, v.constant(0.0)))
+    for i, vector in enumerate(v.transposed(vectors)):
+        to = offset(builder, target, builder.mul(column, integer(i)))
+        if columns is None:
+            v.store(vector, to)
+            continue
+        with builder.if_then(builder.icmp_signed("<", integer(i), columns)):
+            v.store(vector, to)
 
 
 def _pack_turned(function: ir.Function, host: Host) -> None:
@@ -402,7 +442,9 @@ def _pack_turned(function: ir.Function, host: Host) -> None:
     v = Vectors(builder, host)
     vectors = _ceiling(builder, units, lanes)
     first, stop = given.share(_ceiling(builder, vectors, 2))
-    with loop(builder, first, stop) as pair:
+    # some rows at a time, whose pages the processor remembers until the next pair
+    with loop(builder, 0, depth, CHUNK) as start, loop(builder, first, stop) as pair:
+        end = least(builder, builder.add(start, integer(CHUNK)), depth)
         unit = builder.mul(pair, integer(2 * lanes))
         left = builder.sub(builder.mul(vectors, integer(lanes)), unit)
         width = least(builder, left, integer(2 * lanes))
@@ -410,8 +452,10 @@ def _pack_turned(function: ir.Function, host: Host) -> None:
             own = builder.add(unit, j)
             mask = v.mask_below(builder.sub(units, own))
             target = given.at("target", builder.add(builder.mul(unit, depth), j))
-            with loop(builder, 0, depth) as d:
+            with loop(builder, start, end) as d:
                 source = given.at("source", builder.add(builder.mul(d, units), own))
+                later = offset(builder, source, integer(4 * lanes))  # two pairs from here
+                v.prefetch(later, nearness=3)
                 v.store(v.load(source, mask), offset(builder, target, builder.mul(d, width)))
     builder.ret_void()
 

@@ -123,6 +123,25 @@ class Vectors:
         full = f"llvm.{name}.v{self.lanes}f32"
         return self.builder.call(self._declare(full, self.type, [self.type] * len(args)), args)
 
+    def transposed(self, rows: list[ir.Value]) -> list[ir.Value]:
+        """Columns of as many vectors as one has lanes.
+
+        Blocks off the diagonal change places: of one number, then of two, then of four …
+        """
+        build, lanes = self.builder, range(self.lanes)
+        size = 1
+        while size < self.lanes:
+            low = [j if not j & size else self.lanes + j - size for j in lanes]
+            high = [j + size if not j & size else self.lanes + j for j in lanes]
+            masks = [ir.Constant(self.int_type, places) for places in (low, high)]
+            moved = list(rows)
+            for i in lanes:
+                if not i & size:
+                    pair = rows[i], rows[i + size]
+                    moved[i], moved[i + size] = (build.shuffle_vector(*pair, m) for m in masks)
+            rows, size = moved, 2 * size
+        return rows
+
     # -- couples: two bfloat16 numbers in the place of one float32 --------------------------------
 
     def couple(self, low: ir.Value, high: ir.Value) -> ir.Value:
