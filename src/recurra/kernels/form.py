@@ -69,6 +69,17 @@ class Form:
         return {name: blocks * size for name, (blocks, size) in widths.items()}
 
     @cached_property
+    def gradient_columns(self) -> int:
+        """Columns of the gates' gradients."""
+        return self.plan.gradient_blocks * self.hidden
+
+    @cached_property
+    def carry_sizes(self) -> tuple[tuple[str, int], ...]:
+        """Of each state's gradient on its way back, the name and the columns."""
+        sizes = enumerate(self.state_sizes)
+        return tuple((f"carry{k}", self.padded(size)) for k, size in sizes)
+
+    @cached_property
     def input_order(self) -> "Order | None":
         """Where the gates' blocks lie in the gradients of the input's products; None: in order."""
         return _order(self.plan.input_order)

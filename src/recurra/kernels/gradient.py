@@ -72,11 +72,10 @@ def scan_backward(
 
 def _buffers(run: Scan) -> Back:
     form, (rows, batch) = run.form, (run.schedule.rows, run.schedule.batch)
-    sizes = [(f"carry{k}", form.padded(size)) for k, size in enumerate(form.state_sizes)]
-    carry = [form.scratch(name, batch, size) for name, size in sizes]
+    carry = [form.scratch(name, batch, size) for name, size in form.carry_sizes]
     columns, has_inner = len(form.cell.vectors) * form.padded(form.hidden), form.cell.output
     return Back(
-        gates=form.scratch("grad_gates", rows, form.plan.gradient_blocks * form.hidden),
+        gates=form.scratch("grad_gates", rows, form.gradient_columns),
         inner=form.scratch("grad_inner", rows, form.output) if has_inner else carry[0],
         vectors=carry[0].new_zeros(form.workers, columns) if columns else carry[0],
         carry=carry,

@@ -142,7 +142,7 @@ def describe(
     all_states: bool,
 ) -> Problem:
     """The facts of a scan, from its tensors."""
-    time, batch = (x if controls.rows is None else controls.rows).shape[:2]
+    shape = (x if controls.rows is None else controls.rows).shape
     needs_gradient = has_differentiable_mask = False
     if torch.is_grad_enabled():
         tensors = (*parameters[:6], *parameters.vectors, x, *state)
@@ -150,8 +150,8 @@ def describe(
         has_differentiable_mask = _needs_gradient((controls.hidden_mask, *controls.zoneout))
     return Problem(
         cell=cell,
-        time=time,
-        batch=batch,
+        time=shape[0],
+        batch=shape[1],
         input_size=x.shape[-1],
         hidden_size=parameters.weight_ih.shape[0] // len(cell.gates),
         output_size=state[0].shape[-1],
@@ -171,4 +171,4 @@ def describe(
 
 
 def _needs_gradient(tensors: Iterable[Tensor | None]) -> bool:
-    return any([t is not None and t.requires_grad for t in tensors])
+    return any(t is not None and t.requires_grad for t in tensors)

@@ -467,12 +467,13 @@ class Recurrent(nn.Module):
         self, layer: int, direction: int, x: Tensor, lengths: Tensor | None, reset: Tensor | None
     ) -> Controls:
         """Lengths, direction and this call's fresh masks."""
-        time, batch = x.shape[:2]
         mask: Tensor | None = None
         zoneout: tuple[Tensor | None, ...] = ()
         if self.training and self.recurrent_dropout:
-            mask = dropout(x.new_ones(batch, self.output_sizes[layer]), self.recurrent_dropout)
+            ones = x.new_ones(x.shape[1], self.output_sizes[layer])
+            mask = dropout(ones, self.recurrent_dropout)
         if any(self.zoneout):
+            time, batch = x.shape[:2]
             zoneout = tuple(
                 zoneout_share(x, (time, batch, size) if self.training else (), z)
                 for z, size in zip(self.zoneout, self._state_sizes[layer], strict=True)

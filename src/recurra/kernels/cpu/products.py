@@ -123,10 +123,10 @@ def sums_of_products(
         host: the code is for.
         in_bfloat16: see above.
     """
-    (rows, m), sizes = left.shape, [right.shape[-1] for right in rights]
+    (rows, m), sizes = left.shape, tuple([right.shape[-1] for right in rights])
     if not rows or not any(sizes):
         return [left.new_zeros(m, n) for n in sizes], left.sum(0)
-    results, sums = [left.new_empty(m, n) for n in sizes], left.new_zeros(m)
+    results, sums = [left.new_empty(m, n) for n in sizes], left.new_empty(m)
     threads = thread_limit() if rows * m * sum(sizes) >= LEAST_PRODUCT else 1
     size = scratch_size(host, sizes)
     panels = scratch("panels", threads * size)

@@ -16,9 +16,9 @@ time (BLOCK_ROWS). Threads share the rows. `product_of_couples` rounds each row 
 rounds neighbouring rows to couples.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 from llvmlite import ir
 
@@ -57,7 +57,8 @@ def panel_columns(host: Host) -> int:
     return PANEL_VECTORS * host.lanes
 
 
-def scratch_size(host: Host, sizes: Iterable[int]) -> int:
+@cache
+def scratch_size(host: Host, sizes: tuple[int, ...]) -> int:
     """Numbers of scratch for a thread: all panels of operands with so many columns, tiles of A."""
     width = panel_columns(host)
     panels = sum(-(-n // width) for n in sizes)
@@ -241,10 +242,12 @@ def _copy_tile(
                     values.append(value)
                 v.store(_merged(v, values, in_bfloat16), offset(builder, target, integer(j)))
     inside = least(builder, left, integer(columns))
+    is_first = builder.icmp_signed("==", start, integer(0))
     for j, slot in zip(shifts, slots, strict=True):
         mask = v.mask_below(builder.sub(inside, integer(j)))
         place = given.at("sums", builder.add(column, integer(j)))
-        v.store(v.add(builder.load(slot, typ=v.type), v.load(place, mask)), place, mask)
+        so_far = builder.select(is_first, v.constant(0.0), v.load(place, mask))
+        v.store(v.add(builder.load(slot, typ=v.type), so_far), place, mask)
 
 
 def _turns(
