@@ -27,9 +27,9 @@ class Schedule:
         groups: how many groups of rows.
         first_rows: (groups + 1,) int64, the first row of each group among the batch's rows, and
             how many there are.
-        tables: (groups, time, 4) int64: rows at work in this step, counting from the start of the
-            scan; first of them among what is kept per step; first of their new states and first of
-            their old ones in a buffer of states.
+        tables: (groups, time, 6) int64, for each step in the order of the scan, TABLE_COLUMNS:
+            rows at work; first of them among what is kept per step; first of their new states and
+            first of their old ones in a buffer of states; the same again for states but the first.
         order: (batch,) int64, the batch's rows as the groups have them; None: as they come.
         lengths: (batch,) int64, real steps of each row of `order`; None: all are full.
         index: (kept rows,) int64, for each row that is kept its place t·batch + b; None: itself.
@@ -77,23 +77,20 @@ class Schedule:
         return self.rows + self.batch
 
     def tables_for(self, *, keeps_all: bool) -> Tensor:
-        """(groups, time, 6): `tables`, and where the states but the first lie.
+        """`tables`.
 
         Args:
-            keeps_all: they are kept for every step, as the first is; else for two in turn.
+            keeps_all: states but the first are kept for every step, as that is; else for two in
+                turn.
         """
-        return self._tables_of_all if keeps_all else self._tables_of_two
-
-    @cached_property
-    def _tables_of_all(self) -> Tensor:
-        return torch.cat([self.tables, self.tables[:, :, 2:]], dim=-1).contiguous()
+        return self.tables if keeps_all else self._tables_of_two
 
     @cached_property
     def _tables_of_two(self) -> Tensor:
         steps = torch.arange(self.time, device=self.tables.device).unsqueeze(0)
         first = self.first_rows[:-1].unsqueeze(1)
         turns = [(steps + 1) % 2 * self.batch + first, steps % 2 * self.batch + first]
-        return torch.cat([self.tables, torch.stack(turns, dim=-1)], dim=-1).contiguous()
+        return torch.cat([self.tables[:, :, :4], torch.stack(turns, dim=-1)], dim=-1)
 
     @cached_property
     def places(self) -> Tensor:
@@ -137,14 +134,15 @@ def _full(time: int, batch: int, groups: int, is_reverse: bool) -> Schedule:
     t = time - 1 - steps if is_reverse else steps
     row = t.unsqueeze(0) * batch + first.unsqueeze(1)
     new, old = (row, row + batch) if is_reverse else (row + batch, row)
-    tables = torch.stack([counts.unsqueeze(1).expand_as(row), row, new, old], dim=-1)
+    count = counts.unsqueeze(1).expand_as(row)
+    tables = torch.stack([count, row, new, old, new, old], dim=-1)
     last = (0 if is_reverse else time * batch) + torch.arange(batch, device="cpu")
     return Schedule(
         time=time,
         batch=batch,
         groups=groups,
         first_rows=first_rows,
-        tables=tables.contiguous(),
+        tables=tables,
         order=None,
         lengths=None,
         index=None,
@@ -165,28 +163,30 @@ def _ragged(time: int, batch: int, lengths_bytes: bytes, groups: int, is_reverse
     on arrays this small cost a quarter of torch's.
     """
     lengths = np.frombuffer(lengths_bytes, np.int64)
-    by_length = np.argsort(-lengths, kind="stable")
+    by_length = (-lengths).argsort(kind="stable")
     dealt = [by_length[g::groups] for g in range(groups)]
-    order = np.concatenate(dealt)
-    first = np.cumsum([0, *(len(own) for own in dealt)])
-    steps = np.arange(time)
-    tables, index, previous = np.empty((groups, time, 4), np.int64), [], []
+    order, sizes = np.concatenate(dealt), np.array([len(own) for own in dealt])
+    first = np.concatenate([[0], sizes.cumsum()])
+    group = np.arange(groups).repeat(sizes)
+    member, real, steps = np.arange(batch) - first[group], lengths[order], np.arange(time)
+    # for each group and step: how many are at work, the longest first, and where their rows begin
+    count = np.zeros((groups, time + 1), np.int64)
+    np.add.at(count, (group, real), 1)
+    count = sizes[:, None] - count.cumsum(1)[:, :time]
+    row = (count.cumsum() - count.ravel()).reshape(groups, time)
+    old = np.concatenate([first[:-1, None], batch + row[:, :-1]], axis=1)[:, :time]
+    new = batch + row
+    tables = np.stack([count, row, new, old, new, old], axis=-1)
+    # for each row of the batch and step: where it is kept
+    is_real = steps < real[:, None]
+    kept = (row[group] + member[:, None])[is_real]
+    t = real[:, None] - 1 - steps if is_reverse else steps
+    index, previous = np.empty(len(kept), np.int64), np.empty(len(kept), np.int64)
+    index[kept] = (t * batch + order[:, None])[is_real]
+    previous[kept] = (old[group] + member[:, None])[is_real]
     last = np.arange(batch)
-    base = 0
-    for g, own in enumerate(dealt):
-        real = lengths[own]
-        is_real = steps[:, None] < real
-        count = is_real.sum(1)
-        row = base + np.cumsum(count) - count
-        old = np.concatenate([first[g : g + 1], batch + row[:-1]])[:time]
-        step, member = is_real.nonzero()
-        t = real[member] - 1 - step if is_reverse else step
-        index.append(t * batch + own[member])
-        previous.append(old[step] + member)
-        tables[g] = np.stack([count, row, row + batch, old], axis=-1)
-        began = np.flatnonzero(real)  # the others end where they began
-        last[first[g] + began] = batch + row[real[began] - 1] + began
-        base += len(step)
+    began = real.nonzero()[0]  # the others end where they began
+    last[began] = new[group[began], real[began] - 1] + member[began]
     return Schedule(
         time=time,
         batch=batch,
@@ -195,10 +195,10 @@ def _ragged(time: int, batch: int, lengths_bytes: bytes, groups: int, is_reverse
         tables=torch.from_numpy(tables),
         order=torch.from_numpy(order),
         lengths=torch.from_numpy(lengths[order]),
-        index=torch.from_numpy(np.concatenate(index)),
-        previous=torch.from_numpy(np.concatenate(previous)),
+        index=torch.from_numpy(index),
+        previous=torch.from_numpy(previous),
         last=torch.from_numpy(last),
-        rows=base,
+        rows=len(kept),
         initial_row=0,
         output_row=batch,
         is_reverse=is_reverse,
