@@ -15,6 +15,7 @@ from recurra.kernels.cpu.products import (
     pack_turned,
     product_of_rows,
     sums_of_products,
+    take_rows,
 )
 
 pytestmark = pytest.mark.kernels
@@ -130,6 +131,16 @@ def _packed(blocks: torch.Tensor, lanes: int) -> torch.Tensor:
                 for unit in range(first * lanes, first * lanes + width):
                     numbers.append(float(blocks[block, unit, d]) if unit < units else 0.0)
     return torch.tensor(numbers)
+
+
+@pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.level)
+@pytest.mark.parametrize(("count", "columns"), [(0, 5), (1, 1), (40, 16), (700, 67)])
+def test_rows_are_taken_by_number_and_missing_ones_are_zero(host, count, columns):
+    rows = torch.randn(50, columns + 3)[:, :columns]
+    places = torch.randint(-1, 50, (count,))
+    expected = rows[places].masked_fill((places < 0).unsqueeze(1), 0.0)
+    assert torch.equal(take_rows(rows, places, host), expected)
+    assert torch.equal(take_rows(rows[:0], places.fill_(-1), host), torch.zeros(count, columns))
 
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.level)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from recurra.cells import Cell
 from recurra.kernels.plan import Options, Plan
+from recurra.kernels.schedule import Schedule
 from recurra.reference import Parameters, Tensors
 
 if TYPE_CHECKING:
@@ -102,6 +103,16 @@ class Form:
     def scratch(self, name: str, rows: int, columns: int) -> Tensor:
         """Memory that is used until the next call with this name."""
         raise NotImplementedError
+
+    def gather(self, rows: Tensor, places: Tensor) -> Tensor:
+        """Rows by their numbers."""
+        return rows.index_select(0, places)
+
+    def spread(self, rows: Tensor, schedule: Schedule) -> Tensor:
+        """Rows that are kept -> (time·batch, columns), zeros where a step is not real."""
+        assert schedule.index is not None, "a full batch's rows need no place"
+        result = rows.new_zeros(schedule.time * schedule.batch, rows.shape[1])
+        return result.index_copy_(0, schedule.index, rows)
 
     def linear(self, rows: Tensor, weight: Tensor, bias: Tensor | None, *, is_full: bool) -> Tensor:
         """rows @ weight.T + bias, as exact as the loop's products. `is_full`: of a full batch."""

@@ -56,7 +56,7 @@ def scan_backward(
         needs_x, needs_state, needs_weights: what is not needed is left out.
     """
     back = _buffers(run)
-    own = [None if g is None else in_rows(g, run.schedule) for g in sequences]
+    own = [None if g is None else in_rows(run.form, g, run.schedule) for g in sequences]
     own += [None] * (len(back.carry) - len(own))
     grad_x = _input_room(run, x) if needs_x else None
     state = run.form.run_backward(run, back, parameters, own, last, grad_x, needs_state=needs_state)
@@ -127,13 +127,12 @@ def _input_gradient(
         rows = form.times(blocks, weight, is_full=is_full)
     if schedule.index is None or run.rows is not None:
         return rows.reshape(x.shape)
-    result = rows.new_zeros(schedule.time * schedule.batch, x.shape[-1])
-    return result.index_copy_(0, schedule.index, rows).view(x.shape)
+    return form.spread(rows, schedule).view(x.shape)
 
 
 def _weight_gradients(run: Scan, back: Back, blocks: Tensor, x: Tensor) -> Parameters:
     form, gates = run.form, len(run.form.cell.gates)
-    rows = x if run.rows is not None else in_rows(x, run.schedule)
+    rows = x if run.rows is not None else in_rows(form, x, run.schedule)
     order = form.input_order
     if _shares_gradients(run):  # which are then read once, for W and for R
         (weight, recurrent), bias = form.sums_of_products(blocks, [rows, _operand(run)])
@@ -183,6 +182,6 @@ def _operand(run: Scan) -> Tensor:
     if form.options.has_mask or form.options.has_reset:
         return run.kept["operand"]
     if schedule.previous is not None:
-        return states.index_select(0, schedule.previous)
+        return form.gather(states, schedule.previous)
     first = schedule.batch if schedule.is_reverse else 0
     return states[first : first + schedule.rows]

@@ -90,7 +90,7 @@ def scan_forward(
     form, schedule = _open(cell, x, state, parameters, controls, options, machine)
     kept, rows = _room(form, schedule), None
     if form.takes_input(x.shape[-1]) and controls.rows is None:
-        given, columns = in_rows(x, schedule), len(cell.gates) * form.hidden
+        given, columns = in_rows(form, x, schedule), len(cell.gates) * form.hidden
         if "gates" in form.kept:
             gates = form.room("gates", schedule.rows, columns)
         else:  # each step's are in the place of those before
@@ -102,7 +102,8 @@ def scan_forward(
             gates = form.linear(x, weight, bias, is_full=False).index_select(0, rows)
         else:
             is_full = schedule.index is None
-            gates = form.linear(gather_rows(x, schedule), weight, bias, is_full=is_full)
+            flat = in_rows(form, x, schedule).view(-1, x.shape[-1])
+            gates = form.linear(flat, weight, bias, is_full=is_full)
     if "gates" in form.kept:
         kept["gates"] = gates
     states = tuple([_state_buffer(form, schedule, k, initial) for k, initial in enumerate(state)])
@@ -191,14 +192,16 @@ def gather_rows(sequence: Tensor, schedule: Schedule) -> Tensor:
     return rows if schedule.index is None else rows.index_select(0, schedule.index)
 
 
-def in_rows(sequence: Tensor, schedule: Schedule) -> Tensor:
+def in_rows(form: Form, sequence: Tensor, schedule: Schedule) -> Tensor:
     """(time, batch, size) as kernels read it: the rows that are kept, their columns side by side.
 
     As far apart as `stride(-2)` says.
     """
     if schedule.index is None and sequence.is_contiguous():
-        return sequence  # a view of it would take longer than a small layer's step
-    rows = gather_rows(sequence, schedule)
+        return sequence  # a view of it would be a hundredth of a small layer's step
+    rows = sequence.reshape(schedule.time * schedule.batch, -1)
+    if schedule.index is not None:
+        return form.gather(rows, schedule.index)
     return rows if rows.stride(-1) == 1 else rows.contiguous()
 
 
@@ -261,6 +264,5 @@ def _sequence(run: Scan, k: int) -> Tensor:
         stride = (schedule.batch * size, size, 1)
         # memory is shared with the buffer, but the result is no view, so it may be written to
         return states.as_strided(shape, stride, first * size).data
-    result = states.new_zeros(schedule.time * schedule.batch, size)
-    result.index_copy_(0, schedule.index, states[first : first + schedule.rows])
-    return result.view(schedule.time, schedule.batch, size)
+    rows = run.form.spread(states[first : first + schedule.rows], schedule)
+    return rows.view(schedule.time, schedule.batch, size)

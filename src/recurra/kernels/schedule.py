@@ -93,6 +93,14 @@ class Schedule:
         return torch.cat([self.tables[:, :, :4], torch.stack(turns, dim=-1)], dim=-1)
 
     @cached_property
+    def kept(self) -> Tensor:
+        """(time·batch,) int64 on the CPU, where each step of each row is kept; -1: it is none."""
+        assert self.index is not None, "all rows of a full batch are kept as they come"
+        found = np.full(self.time * self.batch, -1)
+        found[self.index.numpy(force=True)] = np.arange(self.rows)
+        return torch.from_numpy(found)
+
+    @cached_property
     def places(self) -> Tensor:
         """(batch,) int64: which of the batch's rows each row of the groups is."""
         if self.order is not None:

@@ -22,6 +22,7 @@ from recurra.kernels.cpu.products import (
     pack_turned,
     product_of_rows,
     sums_of_products,
+    take_rows,
 )
 from recurra.kernels.cpu.scratch import lent, scratch
 from recurra.kernels.cpu.threads import thread_limit
@@ -31,6 +32,7 @@ from recurra.kernels.gradient import Back, in_gradient_order
 from recurra.kernels.plan import Options
 from recurra.kernels.planner import plan_for
 from recurra.kernels.scan import Scan
+from recurra.kernels.schedule import Schedule
 from recurra.reference import Parameters, Tensors
 
 # With more bytes of R than this, threads share its units instead of the batch's rows. Up to there
@@ -117,6 +119,13 @@ class CpuForm(Form):
 
     def scratch(self, name: str, rows: int, columns: int) -> Tensor:
         return scratch(name, rows, columns)
+
+    def gather(self, rows: Tensor, places: Tensor) -> Tensor:
+        has_columns = rows.stride(1) == 1  # an expanded gradient has none side by side
+        return take_rows(rows, places, self.host) if has_columns else super().gather(rows, places)
+
+    def spread(self, rows: Tensor, schedule: Schedule) -> Tensor:
+        return take_rows(rows, schedule.kept, self.host)
 
     def linear(self, rows: Tensor, weight: Tensor, bias: Tensor | None, *, is_full: bool) -> Tensor:
         """A batch that is not full has another number of rows every time, to which a library would

@@ -18,6 +18,7 @@ from recurra.kernels.cpu.products_code import (
     PACK_ARGUMENTS,
     ROW_ARGUMENTS,
     SUM_ARGUMENTS,
+    TAKE_ARGUMENTS,
     build_products,
     scratch_size,
 )
@@ -28,7 +29,8 @@ from recurra.kernels.cpu.threads import openmp, run_parallel, thread_limit
 LEAST_PRODUCT, LEAST_PACK = 200_000, 20_000
 # Below so many multiplications, oneDNN's call takes longer than another library's whole product.
 LEAST_ONEDNN = 1_000_000
-_Values = ctypes.c_int64 * max(len(SUM_ARGUMENTS), len(ROW_ARGUMENTS), len(PACK_ARGUMENTS))
+_MOST = max(map(len, (SUM_ARGUMENTS, ROW_ARGUMENTS, TAKE_ARGUMENTS, PACK_ARGUMENTS)))
+_Values = ctypes.c_int64 * _MOST
 
 
 def library_linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -141,6 +143,26 @@ def sums_of_products(
     )  # fmt: skip
     _run(host, "sums_of_couples" if in_bfloat16 else "sums_of_products", values, threads)
     return results, sums
+
+
+def take_rows(rows: Tensor, places: Tensor, host: Host) -> Tensor:
+    """Row after row those that `places` names, zeros where it is below zero.
+
+    Args:
+        rows: (rows, columns) float32, columns side by side.
+        places: (count,) int64, below the number of rows.
+        host: the code is for.
+    """
+    count, columns = len(places), rows.shape[1]
+    result = rows.new_empty(count, columns)
+    if not len(rows):
+        return result.zero_()
+    values = _Values(  # in the order of TAKE_ARGUMENTS
+        count, columns, rows.data_ptr(), rows.stride(0), places.data_ptr(), result.data_ptr(),
+        *_thread_functions(),
+    )  # fmt: skip
+    _run(host, "take_rows", values, thread_limit() if count * columns >= LEAST_PACK else 1)
+    return result
 
 
 def pack(

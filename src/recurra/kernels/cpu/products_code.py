@@ -12,6 +12,8 @@ panel product keeps its sums in registers. Threads share A's columns, each with 
 `product_of_rows`: C[r, n] = Σ_k A[r, k] W[n, k] + bias[n], in the loop's own tiles, some rows at a
 time (BLOCK_ROWS). Threads share the rows. `product_of_couples` rounds each row to couples first.
 
+`take_rows`: C[r] = A[place[r]], or zeros where that is below zero, for ragged batches.
+
 `pack_units` and `pack_turned` put a weight into the order in which `tiles` reads it; `couple_rows`
 rounds neighbouring rows to couples.
 """
@@ -45,6 +47,9 @@ ROW_ARGUMENTS = (
     "rows", "depth", "units", "a", "a_row", "weight", "bias", "c", "c_row", "tiles", "couples",
     "couples_row", "couples_thread", "thread_number", "thread_count",
 )  # fmt: skip
+TAKE_ARGUMENTS = (
+    "rows", "columns", "a", "a_row", "places", "c", "thread_number", "thread_count",
+)  # fmt: skip
 PACK_ARGUMENTS = ("source", "target", "blocks", "units", "depth", "thread_number", "thread_count")
 
 
@@ -71,6 +76,7 @@ def build_products(host: Host) -> ir.Module:
     functions: list[tuple[str, tuple[str, ...], Callable[[ir.Function, Host], None]]] = [
         ("sums_of_products", SUM_ARGUMENTS, partial(_sums_of_products, in_bfloat16=False)),
         ("product_of_rows", ROW_ARGUMENTS, partial(_product_of_rows, in_bfloat16=False)),
+        ("take_rows", TAKE_ARGUMENTS, _take_rows),
         ("pack_units", PACK_ARGUMENTS, _pack_units),
         ("pack_turned", PACK_ARGUMENTS, _pack_turned),
     ]
@@ -365,6 +371,31 @@ def _product_of_rows(function: ir.Function, host: Host, *, in_bfloat16: bool) ->
 
 
 # -- packing -----------------------------------------------------------------------------------
+
+
+def _take_rows(function: ir.Function, host: Host) -> None:
+    given = _Arguments(function, TAKE_ARGUMENTS)
+    builder, lanes, v = given.builder, host.lanes, Vectors(given.builder, host)
+    columns = given["columns"]
+    whole = builder.and_(columns, integer(-lanes))
+    rest = v.mask_below(builder.sub(columns, whole))
+    first, stop = given.share(given["rows"])
+    with loop(builder, first, stop) as r:
+        places = builder.inttoptr(given["places"], POINTER)
+        place = builder.load(builder.gep(places, [r], source_etype=I64), typ=I64, align=8)
+        is_there = builder.icmp_signed(">=", place, integer(0))
+        row = builder.select(is_there, place, integer(0))
+        source = given.at("a", builder.mul(row, given["a_row"]))
+        target = given.at("c", builder.mul(r, columns))
+        with loop(builder, 0, whole, lanes) as j:
+            value = v.load(offset(builder, source, j))
+            value = builder.select(is_there, value, v.constant(0.0))
+            v.store(value, offset(builder, target, j))
+        with builder.if_then(builder.icmp_signed("<", whole, columns)):
+            value = v.load(offset(builder, source, whole), rest)
+            value = builder.select(is_there, value, v.constant(0.0))
+            v.store(value, offset(builder, target, whole), rest)
+    builder.ret_void()
 
 
 def _pack_units(function: ir.Function, host: Host) -> None:
