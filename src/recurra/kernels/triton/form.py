@@ -91,7 +91,7 @@ class TritonForm(Form):
     def sums_of_products(
         self, left: Tensor, rights: Sequence[Tensor]
     ) -> tuple[list[Tensor], Tensor]:
-        flat = (right.reshape(len(left), -1) for right in rights)
+        flat = (right.flatten(0, -2) for right in rights)
         return [self._product(left.t(), right) for right in flat], left.sum(0)
 
     def _product(self, left: Tensor, right: Tensor) -> Tensor:
