@@ -1,14 +1,16 @@
 """Memory of one training step, ours beside torch.nn's: the rise of the process's peak.
 
-    python benchmarks/memory.py             about half a minute
+    python benchmarks/memory.py             about six minutes
 
-Each figure is of a process of its own: weights, input and upstream gradient are there and one
-small step has been made before the peak is reset (Linux: /proc/self/clear_refs), so it holds what
-the step itself needs, the new gradients included.
+Each figure is the median of some processes of their own, as what the system's allocator gives back
+in between depends on chance: weights, input and upstream gradient are there and one small step has
+been made before the peak is reset (Linux: /proc/self/clear_refs), so it holds what the step itself
+needs, the new gradients included.
 """
 
 import argparse
 import multiprocessing
+import statistics
 from pathlib import Path
 
 import machine
@@ -19,6 +21,7 @@ from recurra.cells import CELLS
 from recurra.jobs.speed import SHAPES, TORCH_LAYERS, Shape
 from recurra.layers import Recurrent
 
+PROCESSES = 5
 RESULT = Path(__file__).parent / "results" / "memory.json"
 
 
@@ -50,7 +53,12 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for cell in TORCH_LAYERS:
             for shape in SHAPES:
-                ours, peer = (pool.apply(rise_mib, (cell, shape, o)) for o in (True, False))
+                ours, peer = (
+                    statistics.median(
+                        pool.apply(rise_mib, (cell, shape, is_ours)) for _ in range(PROCESSES)
+                    )
+                    for is_ours in (True, False)
+                )
                 row = {"cell": cell, "shape": shape, "ours_mib": ours, "torch_mib": peer}
                 rows.append({k: round(v, 1) if isinstance(v, float) else v for k, v in row.items()})
                 print(rows[-1])
