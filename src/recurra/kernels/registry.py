@@ -44,8 +44,9 @@ BACKENDS: tuple[Backend, ...] = (
 )
 
 
-# What `backend=` accepts.
-BACKEND_NAMES = ("auto", *(backend.name for backend in BACKENDS))
+def backend_names() -> tuple[str, ...]:
+    """What `backend=` accepts."""
+    return ("auto", *(backend.name for backend in BACKENDS))
 
 
 def choose(problem: Problem, name: str = "auto") -> Backend:
@@ -58,8 +59,6 @@ def choose(problem: Problem, name: str = "auto") -> Backend:
         ArgumentError: there is no backend of that name.
         NotSupportedByBackend: the named one refuses; says why.
     """
-    if name not in BACKEND_NAMES:
-        raise ArgumentError(f"backend {name!r} does not exist; use one of {BACKEND_NAMES}")
     for backend in BACKENDS:
         if name in ("auto", backend.name):
             support = backend.supports(problem)
@@ -70,7 +69,8 @@ def choose(problem: Problem, name: str = "auto") -> Backend:
                     f"backend {name!r} cannot run cell {problem.cell.name!r} here: "
                     f"{support.reason}; backend='auto' takes one that can"
                 )
-    raise AssertionError("the reference supports everything")
+    # the reference supports everything, so "auto" has found one
+    raise ArgumentError(f"backend {name!r} does not exist; use one of {backend_names()}")
 
 
 def explain(problem: Problem) -> dict[str, Support]:
