@@ -60,6 +60,8 @@ class _Planner:
         self.is_row_wise = self._reduces(self._all_outputs())
         self.storage = _Storage()
         self.is_simple = not self.late and not self.is_row_wise
+        # whether the loop's products of x and of h begin with their biases
+        self.adds_biases = options.has_input and not options.is_step
 
     # -- tracing --------------------------------------------------------------------------------
 
@@ -328,16 +330,16 @@ class _Planner:
 
     def _has_bias(self, k: int) -> bool:
         """Whether gate k's b_hh is in the early product's sums, or came in with the input's."""
-        if self.options.has_input:
-            return k < self.early and not self.options.is_step
-        return k in self.folded
+        if self.adds_biases:
+            return k < self.early
+        return k in self.folded and not self.options.is_step
 
     def _forward(self, collected: Mapping[int, Place]) -> list[Phase]:
         phases: list[Phase] = []
         known, unit = self._known_forward(), self.state_unit
         operand = "previous0"
         if self.options.has_input:
-            width, bias = (self.gates, "hidden"), "" if self.options.is_step else "bias_input"
+            width, bias = (self.gates, "hidden"), "bias_input" if self.adds_biases else ""
             phases.append(Product("x", 0, (1, "input"), "input", "gates", width, bias=bias))
         if self.cell.recurrent and (self.options.has_mask or self.options.has_reset):
             operand = "operand"
@@ -376,7 +378,7 @@ class _Planner:
 
     def _product(self, operand: str, gates: range, weight: str) -> Product:
         unit = "hidden" if operand == "late_operand" else self.state_unit
-        has_bias = self.options.has_input and weight == "early" and not self.options.is_step
+        has_bias = self.adds_biases and weight == "early"
         bias, width = "bias_hidden" if has_bias else "", (len(gates), "hidden")
         return Product(operand, 0, (1, unit), weight, "tile", width, bias=bias)
 

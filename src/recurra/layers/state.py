@@ -88,11 +88,9 @@ def from_torch(hx: Tensor | Tensors, states: tuple[str, ...]) -> State:
 
 def to_torch(state: State) -> Tensor | Tensors | State:
     """torch.nn's form of a State; a State itself if its layers differ in size."""
-    if len(state.layers) == 1:
-        only = tuple([s.unsqueeze(0) for s in state.layers[0]])
-        return only if len(only) > 1 else only[0]
     columns = tuple(zip(*state.layers, strict=True))
     if any(s.shape != column[0].shape for column in columns for s in column):
         return state
-    stacked = tuple(torch.stack(column) for column in columns)
+    # of one layer a view: a copy would be a hundredth of a small one's step
+    stacked = tuple([torch.stack(c) if len(c) > 1 else c[0].unsqueeze(0) for c in columns])
     return stacked if len(stacked) > 1 else stacked[0]

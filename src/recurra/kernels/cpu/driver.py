@@ -26,7 +26,7 @@ from llvmlite import ir
 
 from recurra.kernels.cpu.couples import round_rows
 from recurra.kernels.cpu.dots import dot_products
-from recurra.kernels.cpu.flow import Code, ask, least, loop
+from recurra.kernels.cpu.flow import Code, ask, each_vector, least, loop
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.pointwise import Passes, RowEmitter
 from recurra.kernels.cpu.tiles import MAX_VECTORS, call_tiles
@@ -304,7 +304,6 @@ class _Driver:
         Without a source, zeros, up to whole vectors.
         """
         builder, v = self.builder, Vectors(self.builder, self.host)
-        whole = builder.and_(count, integer(-self.host.lanes))
 
         def move(j: ir.Value, mask: ir.Value | None) -> None:
             if source is None:
@@ -315,10 +314,7 @@ class _Driver:
                 value = v.add(value, v.load(offset(builder, also, j), mask))
             v.store(value, offset(builder, target, j), mask)
 
-        with loop(builder, 0, whole, self.host.lanes) as j:
-            move(j, None)
-        with builder.if_then(builder.icmp_signed("<", whole, count)):
-            move(whole, v.mask_below(builder.sub(count, whole)))
+        each_vector(v, count, move)
 
     # -- phases -----------------------------------------------------------------------------------
 

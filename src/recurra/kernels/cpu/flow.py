@@ -1,11 +1,11 @@
 """Control flow in LLVM code: loops, calls of an address, entries for a team of threads."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from llvmlite import ir
 
-from recurra.kernels.cpu.vector import I32, I64, POINTER, integer
+from recurra.kernels.cpu.vector import I32, I64, POINTER, Vectors, integer
 
 
 @contextmanager
@@ -28,6 +28,20 @@ def loop(
     index.add_incoming(following, builder.block)
     builder.cbranch(builder.icmp_signed("<", following, stop), body, after)
     builder.position_at_end(after)
+
+
+def each_vector(
+    v: Vectors, count: ir.Value, work: Callable[[ir.Value, ir.Value | None], None]
+) -> None:
+    """`work(j, mask)` for the first number j of each vector of a row of so many numbers.
+
+    The mask is None where the vector is whole.
+    """
+    builder, whole = v.builder, v.builder.and_(count, integer(-v.lanes))
+    with loop(builder, 0, whole, v.lanes) as j:
+        work(j, None)
+    with builder.if_then(builder.icmp_signed("<", whole, count)):
+        work(whole, v.mask_below(builder.sub(count, whole)))
 
 
 class Code:

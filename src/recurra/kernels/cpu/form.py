@@ -6,6 +6,7 @@ Small layers run for half a millisecond, so what a call can know beforehand it l
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -104,7 +105,7 @@ class CpuForm(Form):
         found |= {"bias_input": (0, hidden), "bias_hidden": (0, hidden)}
         found |= {"bias_output": (0, output), "vectors": (0, hidden)}
         found |= {"mask": (output, output), "grad_inner": (output, output)}
-        found["grad_gates"] = (self.plan.gradient_blocks * hidden, hidden)
+        found["grad_gates"] = (self.gradient_columns, hidden)
         padded = self.padded(hidden)
         found["grad_vectors"] = (len(cell.vectors) * padded, padded)
         for k, size in enumerate(self.state_sizes):
@@ -370,12 +371,9 @@ class Pass:
     def run(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, int]) -> None:
         """Run with the rest of the arguments: the tensors' addresses, and plain numbers."""
         values, places = type(self.frame).from_buffer_copy(self.frame), self.code.layout.places
-        for name, tensor in tensors.items():
+        addresses = [(name, tensor.data_ptr()) for name, tensor in tensors.items()]
+        for name, value in chain(addresses, numbers.items()):
             place = places.get(name)
             if place is not None:  # else this pass does not ask for it
-                values[place] = tensor.data_ptr()
-        for name, number in numbers.items():
-            place = places.get(name)
-            if place is not None:
-                values[place] = number
+                values[place] = value
         self.code.call(values, self.groups, self.share)

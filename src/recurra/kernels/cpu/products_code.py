@@ -25,7 +25,7 @@ from functools import cache, partial
 from llvmlite import ir
 
 from recurra.kernels.cpu.couples import round_rows
-from recurra.kernels.cpu.flow import argument, build_entry, least, loop
+from recurra.kernels.cpu.flow import argument, build_entry, each_vector, least, loop
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.tiles import MAX_VECTORS, call_tiles
 from recurra.kernels.cpu.vector import F32, I64, POINTER, Vectors, integer, offset
@@ -374,11 +374,9 @@ def _product_of_rows(function: ir.Function, host: Host, *, in_bfloat16: bool) ->
 
 
 def _take_rows(function: ir.Function, host: Host) -> None:
+    """Rows by their numbers, zeros for a number below zero."""
     given = _Arguments(function, TAKE_ARGUMENTS)
-    builder, lanes, v = given.builder, host.lanes, Vectors(given.builder, host)
-    columns = given["columns"]
-    whole = builder.and_(columns, integer(-lanes))
-    rest = v.mask_below(builder.sub(columns, whole))
+    builder, v, columns = given.builder, Vectors(given.builder, host), given["columns"]
     first, stop = given.share(given["rows"])
     with loop(builder, first, stop) as r:
         places = builder.inttoptr(given["places"], POINTER)
@@ -387,14 +385,13 @@ def _take_rows(function: ir.Function, host: Host) -> None:
         row = builder.select(is_there, place, integer(0))
         source = given.at("a", builder.mul(row, given["a_row"]))
         target = given.at("c", builder.mul(r, columns))
-        with loop(builder, 0, whole, lanes) as j:
-            value = v.load(offset(builder, source, j))
+
+        def move(j: ir.Value, mask: ir.Value | None) -> None:
+            value = v.load(offset(builder, source, j), mask)
             value = builder.select(is_there, value, v.constant(0.0))
-            v.store(value, offset(builder, target, j))
-        with builder.if_then(builder.icmp_signed("<", whole, columns)):
-            value = v.load(offset(builder, source, whole), rest)
-            value = builder.select(is_there, value, v.constant(0.0))
-            v.store(value, offset(builder, target, whole), rest)
+            v.store(value, offset(builder, target, j), mask)
+
+        each_vector(v, columns, move)
     builder.ret_void()
 
 
