@@ -1,4 +1,4 @@
-"""A cell's compiled kernels: plan, machine code, and the call with named arguments."""
+"""A cell's compiled kernels: plan, machine code, and room for named arguments."""
 
 import ctypes
 from collections.abc import Callable, Mapping
@@ -12,51 +12,33 @@ from recurra.cells import Cell
 from recurra.kernels.cpu.compiler import MachineCode, compile_cached
 from recurra.kernels.cpu.driver import Layout, build_driver, make_layout, scratch_blocks
 from recurra.kernels.cpu.host import Host
-from recurra.kernels.cpu.threads import address_in_process, openmp, run_parallel, thread_limit
+from recurra.kernels.cpu.threads import address_in_process, openmp
 from recurra.kernels.cpu.tiles import MAX_VECTORS, build_tiles, max_rows, tile_name
-from recurra.kernels.plan import Options, Phase, Plan
+from recurra.kernels.plan import Options, Phase, Plan, Product
 from recurra.kernels.planner import plan_for
 
 _Run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
-Frame = ctypes.Array[ctypes.c_int64]  # the arguments of a pass, in the order of its layout
+# its name, and the (blocks, unit) of its units and of its depth
+Weight = tuple[str, tuple[int, str], tuple[int, str]]
+Values = ctypes.Array[ctypes.c_int64]  # the arguments of a pass, in the order of its layout
 
 
 @dataclass(frozen=True)
 class Code:
-    """One pass, forward or backward, ready to be called."""
+    """The code of one pass, forward or backward."""
 
     layout: Layout
+    weights: tuple[Weight, ...]
     scratch_blocks: int
     lanes: int
     machine: MachineCode
     run: Callable[[int, int], None]  # (arguments, thread)
     enter_address: int
 
-    def frame(self, known: Mapping[str, int]) -> Frame:
-        """Room for all arguments, with those that are known; the others are 0."""
+    def values(self, known: Mapping[str, int]) -> Values:
+        """Room for all arguments, with those that are known, others 0; and a spare one behind."""
         names, known = self.layout.names, {**system_arguments(), **known}
-        return (ctypes.c_int64 * len(names))(*(known.get(name, 0) for name in names))
-
-    def call(self, values: Frame, groups: int, share: int) -> None:
-        """Run all groups of rows, each by `share` threads.
-
-        With fewer threads at hand than that, because torch was set to less in the meantime, the
-        process was forked, or OpenMP is inside another parallel region, the caller's thread runs
-        one group after the other; the numbers are the same.
-
-        Args:
-            values: of all arguments; `share` and `threads` are filled in.
-            groups, share: how many groups, and threads in each.
-        """
-        places, address, threads = self.layout.places, ctypes.addressof(values), groups * share
-        values[places["share"]], values[places["threads"]] = share, threads
-        if 1 < threads <= thread_limit():
-            run_parallel(self.enter_address, address, threads)
-            if not values[places["refused"]]:
-                return
-        values[places["share"]] = 1
-        for group in range(groups):
-            self.run(address, group)
+        return (ctypes.c_int64 * (len(names) + 1))(*(known.get(name, 0) for name in names))
 
 
 @cache
@@ -80,6 +62,7 @@ def _code(plan: Plan, host: Host, *, is_forward: bool) -> Code:
     )
     return Code(
         layout=make_layout(plan, is_forward=is_forward),
+        weights=tuple((p.weight, p.width, p.depth) for p in phases if isinstance(p, Product)),
         scratch_blocks=scratch_blocks(plan, phases),
         lanes=host.lanes,
         machine=machine,

@@ -5,8 +5,9 @@ groups; a group owns some rows of the batch, and within a group each thread owns
 Threads of one group wait for each other where the plan says so, by counting up one number in
 memory; nothing is forked or joined inside the loop.
 
-Before the first step the states that the scan begins with are copied into their buffer, after the
-last step the last ones out of it; the way back does the same with their gradients.
+Before the first step all threads pack the weights, and the states that the scan begins with are
+copied into their buffer; after the last step the last ones are copied out of it. The way back does
+the same with their gradients.
 
 `arguments` is an array of 64-bit numbers: addresses, sizes, strides. `Layout` says what is where.
 `first_rows` has each group's first row of the batch, and where the last group ends; `places`, for
@@ -29,6 +30,7 @@ from recurra.kernels.cpu.dots import dot_products
 from recurra.kernels.cpu.flow import Code, ask, each_vector, least, loop
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.pointwise import Passes, RowEmitter
+from recurra.kernels.cpu.products_code import PACK_ARGUMENTS
 from recurra.kernels.cpu.tiles import MAX_VECTORS, call_tiles
 from recurra.kernels.cpu.vector import I8, I32, I64, POINTER, Vectors, integer, offset
 from recurra.kernels.plan import (
@@ -62,19 +64,23 @@ def make_layout(plan: Plan, *, is_forward: bool) -> Layout:
     """The arguments that a pass uses.
 
     A buffer has three: `.at` its address, `.row` the distance of its rows and `.block` of its
-    blocks, in numbers; zoneout a fourth, `.batch`, for what does not change from step to step.
+    blocks, in numbers; zoneout a fourth, `.batch`, for what does not change from step to step. A
+    weight has those of the function that packs it, one after the other.
     """
     phases = plan.forward if is_forward else plan.backward
     names = ["steps", "share", "hidden", "output", "tables", "first_rows", "barriers", "tiles"]
-    names += ["thread_number", "thread_count", "threads", "refused", "give_way"]
+    names += ["thread_number", "thread_count", "threads", "refused", "give_way", "meeting", "pack"]
     names += ["scratch", "scratch_thread", "resets"]
     names += ["input"] if plan.options.has_input else []
     names += ["couples", "couples_row", "couples_thread"] if plan.options.in_bfloat16 else []
     for buffer in _buffers(phases):
         names += [f"{buffer}.at", f"{buffer}.row", f"{buffer}.block"]
         names += [f"{buffer}.batch"] if split_name(buffer)[0] == "zoneout" else []
-    names += [f"weight.{p.weight}" for p in phases if isinstance(p, Product)]
-    if not plan.options.is_step:
+    weights = [p.weight for p in phases if isinstance(p, Product)]
+    if plan.options.is_step:
+        names += [f"weight.{weight}" for weight in weights]
+    else:
+        names += [f"weight.{weight}.{name}" for weight in weights for name in PACK_ARGUMENTS]
         names += _names_outside_the_loop(plan, is_forward=is_forward)
     return Layout(tuple(dict.fromkeys(names)))
 
@@ -181,8 +187,9 @@ class _Driver:
         self.first_row = self.entry("first_rows", group)
         moves = not self.plan.options.is_step
         if moves:
+            self._pack_weights()
             self._bring_states(table) if self.is_forward else self._bring_gradients()
-            self._join()
+            self._meet()
         with loop(builder, integer(0), steps) as index:
             step = index
             if not self.is_forward:
@@ -233,6 +240,16 @@ class _Driver:
         return bounds[0], bounds[1]
 
     # -- before and after the loop ----------------------------------------------------------------
+
+    def _pack_weights(self) -> None:
+        """This thread's share of them, by the function whose address is `pack`."""
+        builder, threads = self.builder, self.number("threads")
+        pack = Code(self.pointer("pack"), ir.FunctionType(ir.VoidType(), [POINTER, I64, I64]))
+        part = builder.srem(self.thread, threads)  # with one at work, it packs for every group
+        for weight in dict.fromkeys(p.weight for p in self.phases if isinstance(p, Product)):
+            first = integer(self.layout.places[f"weight.{weight}.{PACK_ARGUMENTS[0]}"])
+            own = builder.gep(self.arguments, [first], source_etype=I64)
+            builder.call(pack, [own, part, threads])
 
     @contextmanager
     def _own_rows(self) -> Iterator[tuple[ir.Value, ir.Value, ir.Value]]:
@@ -331,17 +348,23 @@ class _Driver:
 
     def _join(self) -> None:
         """Wait for the others of the group, if there are any."""
-        is_shared = self.builder.icmp_signed(">", self.number("share"), integer(1))
-        with self.builder.if_then(is_shared):
-            self._count_and_wait()
+        builder, share = self.builder, self.number("share")
+        with builder.if_then(builder.icmp_signed(">", share, integer(1))):
+            target = builder.add(builder.load(self.target, typ=I64), share)
+            builder.store(target, self.target)
+            self._count_and_wait(self.barrier, target)
 
-    def _count_and_wait(self) -> None:
-        """Count up, and wait until all of the group have."""
+    def _meet(self) -> None:
+        """Wait for all others, once in a pass."""
+        builder, threads = self.builder, self.number("threads")
+        with builder.if_then(builder.icmp_signed(">", threads, integer(1))):
+            self._count_and_wait(self.pointer("meeting"), threads)
+
+    def _count_and_wait(self, counter: ir.Value, target: ir.Value) -> None:
+        """Count up, and wait until as many have as `target` says."""
         builder = self.builder
         builder.fence("release")
-        builder.atomic_rmw("add", self.barrier, integer(1), "acq_rel")
-        target = builder.add(builder.load(self.target, typ=I64), self.number("share"))
-        builder.store(target, self.target)
+        builder.atomic_rmw("add", counter, integer(1), "acq_rel")
         wait = builder.append_basic_block("wait")
         spin = builder.append_basic_block("spin")
         done = builder.append_basic_block("done")
@@ -350,7 +373,7 @@ class _Driver:
         builder.position_at_end(wait)
         spins = builder.phi(I64)
         spins.add_incoming(integer(0), before)
-        now = builder.load_atomic(self.barrier, "acquire", 8, typ=I64)
+        now = builder.load_atomic(counter, "acquire", 8, typ=I64)
         builder.cbranch(builder.icmp_signed(">=", now, target), done, spin)
         builder.position_at_end(spin)
         more = builder.add(spins, integer(1))
@@ -439,7 +462,7 @@ class _Driver:
         first, stop = self.ranges[unit]
         pairs = builder.sdiv(vectors, integer(2))
         panel_size = builder.mul(depth, integer(2 * lanes))
-        weight = self.pointer(f"weight.{phase.weight}")
+        weight = self.pointer(f"weight.{phase.weight}.target")
         first_pair = builder.sdiv(first, integer(2))
         stop_pair = builder.sdiv(stop, integer(2))
         with loop(builder, first_pair, stop_pair) as pair:

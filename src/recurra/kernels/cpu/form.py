@@ -1,26 +1,24 @@
-"""The loop on the CPU: sizes, packed weights, memory, and the call of a pass's machine code.
+"""The loop on the CPU: sizes, memory, and what a pass's machine code is told."""
 
-Small layers run for half a millisecond, so what a call can know beforehand it looks up here.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import chain
 
 import torch
 from torch import Tensor
 
 from recurra.cells import Cell
-from recurra.kernels.cpu.code import Code, Frame, backward_code, forward_code, tile_table
+from recurra.kernels.cpu.code import Code, backward_code, forward_code, tile_table
 from recurra.kernels.cpu.couples import along_columns, row_size
 from recurra.kernels.cpu.host import Host, find_host
+from recurra.kernels.cpu.passes import Frame, Pass
 from recurra.kernels.cpu.products import (
     along_rows,
     library_linear,
     linear,
-    pack,
+    pack_address,
     pack_turned,
+    packed_size,
     product_of_rows,
     sums_of_products,
     take_rows,
@@ -59,8 +57,12 @@ class CpuForm(Form):
         return -(-size // self.host.lanes) * self.host.lanes
 
     @cached_property
+    def _gates(self) -> int:
+        return len(self.cell.gates)
+
+    @cached_property
     def tile_columns(self) -> int:
-        return len(self.cell.gates) * self.padded(max(self.hidden, self.output))
+        return self._gates * self.padded(max(self.hidden, self.output))
 
     @cached_property
     def couples_row(self) -> int:
@@ -74,26 +76,44 @@ class CpuForm(Form):
 
     @cached_property
     def zeros(self) -> Tensor:
-        """Stands for a bias, and for the gradient of a sequence, that are not there."""
-        return torch.zeros(max(len(self.cell.gates) * self.hidden, self.output))
+        """Rows that stand for a bias, and for the gradient of a sequence, that are not there."""
+        return torch.zeros(max(self._gates * self.hidden, self.output)).expand(2, -1)
 
     @cached_property
-    def forward(self) -> "Pass":
-        return Pass.of(self, forward_code(self.cell, self.options, self.host))
+    def _passes(self) -> dict[tuple[bool, int], Pass]:
+        return {}
 
-    @cached_property
-    def backward(self) -> "Pass":
-        return Pass.of(self, backward_code(self.cell, self.options, self.host))
+    def _pass(self, *, is_forward: bool, inputs: int) -> Pass:
+        """A pass whose loop multiplies that many inputs, compiled when it is first asked for."""
+        found = self._passes.get((is_forward, inputs))
+        if found is None:
+            options, find = self.options, forward_code if is_forward else backward_code
+            options = options._replace(has_input=True) if inputs else options
+            code = find(self.cell, options, self.host)
+            found = self._passes[is_forward, inputs] = self._with_known(code, is_forward, inputs)
+        return found
 
-    @cached_property
-    def forward_with_input(self) -> "Pass":
-        options = self.options._replace(has_input=True)
-        return Pass.of(self, forward_code(self.cell, options, self.host))
-
-    @cached_property
-    def backward_with_input(self) -> "Pass":
-        options = self.options._replace(has_input=True)
-        return Pass.of(self, backward_code(self.cell, options, self.host))
+    def _with_known(self, code: Code, is_forward: bool, inputs: int) -> Pass:
+        in_bfloat16, own = self.options.in_bfloat16, self.padded(self.hidden) * code.scratch_blocks
+        table, _ = tile_table(self.host, in_bfloat16=in_bfloat16)
+        known = {"hidden": self.hidden, "output": self.output, "input": inputs}
+        known |= {"share": self.share, "threads": self.workers, "scratch_thread": own}
+        known |= {"couples_row": self.couples_row, "couples_thread": self.couples_thread}
+        known["tiles"] = table.data_ptr()
+        known["pack"] = pack_address(self.host, is_turned=not is_forward)
+        for name, (row, block) in self.strides().items():
+            known |= {f"{name}.row": row, f"{name}.block": block}
+        memory = {"tile.at": ("scan tile", self.batch * self.tile_columns)}
+        memory["scratch"] = "scan values", self.workers * own
+        memory["couples"] = "couples", self.workers * self.couples_thread * in_bfloat16
+        sizes = {"hidden": self.hidden, "output": self.output, "input": inputs}
+        for weight, (blocks, unit), (times, of) in code.weights:
+            units, depth = sizes[unit], times * sizes[of]
+            depth = (depth + 1) // 2 if in_bfloat16 else depth
+            name, size = f"weight.{weight}", packed_size(blocks, units, depth, self.host)
+            known |= {f"{name}.blocks": blocks, f"{name}.units": units, f"{name}.depth": depth}
+            memory[f"{name}.target"] = f"packed {weight.removesuffix('_back')}", size
+        return Pass(code, known, memory, self.groups, self.share)
 
     def strides(self) -> dict[str, tuple[int, int]]:
         """How far apart the rows and the blocks of each buffer are, in numbers."""
@@ -141,7 +161,8 @@ class CpuForm(Form):
         in_bfloat16 = self.options.in_bfloat16
         if is_full and not in_bfloat16:
             return library_linear(rows, weight.t())
-        packed, units = self._packed_turned(weight, "input"), weight.shape[1]
+        turned = along_rows(weight, self.host) if in_bfloat16 else weight
+        packed, units = pack_turned(turned, self.host, "input"), weight.shape[1]
         return product_of_rows(rows, packed, units, None, self.host, in_bfloat16=in_bfloat16)
 
     def sums_of_products(
@@ -159,7 +180,7 @@ class CpuForm(Form):
 
     def _keeps_both(self, inputs: int) -> bool:
         """Whether each step multiplies by W, too: it fits, and the multipliers are kept busy."""
-        weights = len(self.cell.gates) * self.hidden * (inputs + self.output)
+        weights = self._gates * self.hidden * (inputs + self.output)
         fits = self.share == 1 and inputs > 0 and 4 * weights <= LOOP_CACHE_BYTES
         is_busy = self.batch // self.groups * MAX_VECTORS >= IN_FLIGHT
         has_room = not self.options.in_bfloat16 or inputs <= self._deepest
@@ -167,35 +188,32 @@ class CpuForm(Form):
 
     @property
     def _deepest(self) -> int:
-        return max(self.output, self.hidden, len(self.cell.gates) * self.hidden)
+        return max(self.output, self.hidden, self._gates * self.hidden)
 
     def run_forward(
         self, run: Scan, parameters: Parameters, gates: Tensor, x: Tensor | None
     ) -> Tensors:
-        late, hidden, schedule = len(self.cell.late_gates), self.hidden, run.schedule
-        early, keeps_all = len(self.cell.gates) - late, self.keeps_sequence[-1]
-        tensors = {"gates.at": gates, "last_rows": schedule.last}
-        tensors["other_last_rows"] = schedule.last if keeps_all else schedule.last_of_two
-        numbers = {"gates.row": gates.stride(0)}
+        one = self._pass(is_forward=True, inputs=0 if x is None else x.shape[-1])
+        frame = one.frame()
+        self._put(frame, run, parameters)
+        frame.put("gates.at", gates)
+        frame["gates.row"] = gates.stride(0)
         if (weight := parameters.weight_hh) is not None:
-            tensors["weight.early"] = self._packed(weight, hidden, "early", blocks=early)
+            late = len(self.cell.late_gates)
+            self._put_weight(frame, "early", weight)
             if late:
-                packed = self._packed(weight, hidden, "late", first=early, blocks=late)
-                tensors["weight.late"] = packed
+                self._put_weight(frame, "late", weight[-late * self.hidden :])
         if (weight := parameters.weight_hr) is not None:
-            tensors["weight.output"] = self._packed(weight, self.output, "output")
-        code = self.forward if x is None else self.forward_with_input  # compiled when asked for
+            self._put_weight(frame, "output", weight)
         if x is not None:
-            packed = self._packed(parameters.weight_ih, hidden, "input", blocks=early + late)
-            tensors["x.at"], tensors["weight.input"] = x, packed
-            if (bias := parameters.bias_ih) is not None:
-                tensors["bias_input.at"] = bias.contiguous()
-            numbers["x.row"], numbers["input"] = x.stride(-2), x.shape[-1]
+            frame.put_rows("x", x)
+            self._put_weight(frame, "input", parameters.weight_ih)
+            self._put_bias(frame, "bias_input", parameters.bias_ih)
         last = tuple([s.new_empty(s.shape) for s in run.initial])
-        for k, new in enumerate(last):
-            tensors[f"last{k}"] = new
-        _add_initial(run, tensors, numbers)
-        self._call(run, code, parameters, tensors, numbers)
+        for k, (initial, new) in enumerate(zip(run.initial, last, strict=True)):
+            frame.put_rows(f"start{k}", initial)
+            frame.put(f"last{k}", new)
+        one.run(frame)
         return last
 
     def run_backward(
@@ -209,118 +227,81 @@ class CpuForm(Form):
         *,
         needs_state: bool,
     ) -> list[Tensor | None]:
-        tensors, numbers = self._backward_weights(parameters), {}
-        tensors["grad_gates.at"], tensors["grad_inner.at"] = back.gates, back.inner
-        tensors["grad_vectors.at"] = back.vectors
+        one = self._pass(is_forward=False, inputs=0 if grad_x is None else grad_x.shape[-1])
+        frame = one.frame()
+        self._put(frame, run, parameters)
+        self._put_weights_turned(frame, parameters)
+        frame.put("grad_gates.at", back.gates)
+        frame.put("grad_inner.at", back.inner)
+        frame.put("grad_vectors.at", back.vectors)
         if (kept := run.kept.get("gates")) is not None:
-            tensors["gates.at"], numbers["gates.row"] = kept, kept.stride(0)
+            frame.put_rows("gates", kept)
         state = [s.new_empty(s.shape) if needs_state else None for s in run.initial]
         for k, carry in enumerate(back.carry):
-            tensors[f"carry{k}.at"] = carry
-            if (rows := sequences[k]) is not None:
-                tensors[f"sequence{k}.at"], numbers[f"sequence{k}.row"] = rows, rows.stride(-2)
-            if (gradient := last[k]) is not None:
-                _add_rows(f"grad_last{k}", gradient, tensors, numbers)
-            if (start := state[k]) is not None:
-                tensors[f"grad_start{k}"] = start
+            frame.put(f"carry{k}.at", carry)
+            rows, gradient, start = sequences[k], last[k], state[k]
+            frame.put_rows(f"sequence{k}", self.zeros if rows is None else rows)
+            frame[f"grad_last{k}.at"] = frame[f"grad_start{k}"] = 0
+            if gradient is not None:
+                frame.put_rows(f"grad_last{k}", gradient)
+            if start is not None:
+                frame.put(f"grad_start{k}", start)
         for k, initial in enumerate(back.initial):
-            tensors[f"initial{k}"] = initial
-        if self.options.has_reset:
-            _add_initial(run, tensors, numbers)
+            frame.put(f"initial{k}", initial)
+            frame.put_rows(f"start{k}", run.initial[k])
         if grad_x is not None:
-            gates, weight = len(self.cell.gates), parameters.weight_ih
-            weight = in_gradient_order(weight, self.input_order, gates)
-            tensors["weight.input_back"] = self._packed_turned(weight, "input")
-            tensors["grad_x.at"] = grad_x
-            numbers["grad_x.row"], numbers["input"] = grad_x.stride(-2), grad_x.shape[-1]
-        code = self.backward if grad_x is None else self.backward_with_input
-        self._call(run, code, parameters, tensors, numbers)
+            frame.put_rows("grad_x", grad_x)
+            weight = in_gradient_order(parameters.weight_ih, self.input_order, self._gates)
+            self._put_weight_turned(frame, "input", weight)
+        one.run(frame)
         return state
 
-    def _backward_weights(self, parameters: Parameters) -> dict[str, Tensor]:
-        gates, late = len(self.cell.gates), len(self.cell.late_gates)
-        weights = {}
-        if parameters.weight_hh is not None:
-            rows = in_gradient_order(parameters.weight_hh, self.hidden_order, gates)
-            if late:
-                early = (gates - late) * self.hidden
-                weights["weight.late_back"] = self._packed_turned(rows[early:], "late")
-                rows = rows[:early]
-            weights["weight.early_back"] = self._packed_turned(rows, "early")
-        if parameters.weight_hr is not None:
-            weights["weight.output_back"] = self._packed_turned(parameters.weight_hr, "output")
-        return weights
-
-    def _packed(
-        self, weight: Tensor, units: int, name: str, *, first: int = 0, blocks: int = 1
-    ) -> Tensor:
-        weight = along_columns(weight) if self.options.in_bfloat16 else weight
-        return pack(weight, units, self.host, name, first=first, blocks=blocks)
-
-    def _packed_turned(self, rows: Tensor, name: str) -> Tensor:
-        rows = along_rows(rows, self.host) if self.options.in_bfloat16 else rows
-        return pack_turned(rows, self.host, name)
-
-    def _call(
-        self,
-        run: Scan,
-        code: "Pass",
-        parameters: Parameters,
-        tensors: Mapping[str, Tensor],
-        numbers: Mapping[str, int],
-    ) -> None:
-        """Run one pass on the scan's buffers; `tensors`, `numbers`: what it has besides them."""
-        schedule, (bias, output) = run.schedule, (parameters.bias_hh, parameters.bias_hr)
-        given = {
-            "tables": schedule.tables_for(keeps_all=self.keeps_sequence[-1]),
-            "first_rows": schedule.first_rows,
-            "places": schedule.places,
-            "tile.at": scratch("scan tile", schedule.batch, self.tile_columns),
-            **tensors,
-        }
-        numbers = {"steps": schedule.time, **numbers}
-        if bias is not None:
-            given["bias_hidden.at"] = bias.contiguous()
-        if output is not None:
-            given["bias_output.at"] = output.contiguous()
+    def _put(self, frame: Frame, run: Scan, parameters: Parameters) -> None:
+        """What both passes of a scan are told."""
+        frame.put_schedule(run.schedule, keeps_all=self.keeps_sequence[-1])
+        self._put_bias(frame, "bias_hidden", parameters.bias_hh)
+        if self.cell.output is not None:
+            self._put_bias(frame, "bias_output", parameters.bias_hr)
         if parameters.vectors:
-            given["vectors.at"] = torch.cat(parameters.vectors)
-        if self.options.in_bfloat16:
-            given["couples"] = scratch("couples", self.workers * self.couples_thread)
-        if code.scratch_numbers:
-            given["scratch"] = scratch("scan values", code.scratch_numbers)
-        if self.share > 1:
-            given["barriers"] = torch.zeros(self.workers, 8, dtype=torch.int64)
-        _add_controls(run, given, numbers)
+            frame.put("vectors.at", torch.cat(parameters.vectors))
         for name, rows in run.kept.items():
             if name != "gates":  # in rows of its own distance
-                given[f"{name}.at"] = rows
+                frame.put(f"{name}.at", rows)
         for k, states in enumerate(run.states):
-            given[f"state{k}.at"] = given[f"previous{k}.at"] = states
-        code.run(given, numbers)
+            frame.put(f"state{k}.at", states)
+            frame.put(f"previous{k}.at", states)
+        mask, zoneout, resets = run.controls
+        if mask is not None:
+            frame.put("mask.at", mask)
+        if resets is not None:
+            frame.put("resets", resets)
+        for k, share in enumerate(zoneout):
+            if share is not None:
+                numbers, frame[f"zoneout{k}.row"], frame[f"zoneout{k}.batch"] = share
+                frame.put(f"zoneout{k}.at", numbers)
 
+    def _put_bias(self, frame: Frame, name: str, bias: Tensor | None) -> None:
+        frame.put(f"{name}.at", self.zeros if bias is None else bias.contiguous())
 
-def _add_initial(run: Scan, tensors: dict[str, Tensor], numbers: dict[str, int]) -> None:
-    for k, initial in enumerate(run.initial):
-        _add_rows(f"start{k}", initial, tensors, numbers)
+    def _put_weight(self, frame: Frame, name: str, weight: Tensor) -> None:
+        """A weight to be packed; of its rows, those that belong to the product."""
+        weight = along_columns(weight) if self.options.in_bfloat16 else weight.contiguous()
+        frame.put(f"weight.{name}.source", weight)
 
+    def _put_weight_turned(self, frame: Frame, name: str, rows: Tensor) -> None:
+        rows = along_rows(rows, self.host) if self.options.in_bfloat16 else rows.contiguous()
+        frame.put(f"weight.{name}_back.source", rows)
 
-def _add_rows(name: str, rows: Tensor, tensors: dict[str, Tensor], numbers: dict[str, int]) -> None:
-    """A buffer whose rows lie any distance apart."""
-    rows = rows if rows.stride(-1) == 1 else rows.contiguous()
-    tensors[f"{name}.at"], numbers[f"{name}.row"] = rows, rows.stride(0)
-
-
-def _add_controls(run: Scan, given: dict[str, Tensor], numbers: dict[str, int]) -> None:
-    mask, zoneout, resets = run.controls.mask, run.controls.zoneout, run.controls.resets
-    if mask is not None:
-        given["mask.at"] = mask
-    if resets is not None:
-        given["resets"] = resets
-    for k, share in enumerate(zoneout):
-        if share is not None:
-            name = f"zoneout{k}"
-            given[f"{name}.at"], numbers[f"{name}.row"], numbers[f"{name}.batch"] = share
+    def _put_weights_turned(self, frame: Frame, parameters: Parameters) -> None:
+        if parameters.weight_hh is not None:
+            rows = in_gradient_order(parameters.weight_hh, self.hidden_order, self._gates)
+            if late := len(self.cell.late_gates):
+                early = (self._gates - late) * self.hidden
+                self._put_weight_turned(frame, "late", rows[early:])
+                rows = rows[:early]
+            self._put_weight_turned(frame, "early", rows)
+        if parameters.weight_hr is not None:
+            self._put_weight_turned(frame, "output", parameters.weight_hr)
 
 
 def make_form(
@@ -341,39 +322,3 @@ def form_for(
     else:
         groups, share = 1, min(threads, max(1, hidden // (2 * host.lanes)))
     return CpuForm(plan_for(cell, options), batch, hidden, output, groups, share, host)
-
-
-@dataclass(frozen=True)
-class Pass:
-    """A pass, forward or backward, with the arguments that do not change from call to call."""
-
-    code: Code
-    frame: Frame
-    scratch_numbers: int  # of all threads
-    groups: int
-    share: int
-
-    @classmethod
-    def of(cls, form: CpuForm, code: Code) -> "Pass":
-        own = form.padded(form.hidden) * code.scratch_blocks
-        known = {"hidden": form.hidden, "output": form.output, "scratch_thread": own}
-        table, _ = tile_table(form.host, in_bfloat16=form.options.in_bfloat16)
-        known["tiles"] = table.data_ptr()
-        missing = ["bias_input", "bias_hidden", "bias_output"]  # until they are given
-        missing += [f"sequence{k}" for k in range(len(form.cell.states))]
-        known |= {f"{name}.at": form.zeros.data_ptr() for name in missing}
-        if form.options.in_bfloat16:
-            known |= {"couples_row": form.couples_row, "couples_thread": form.couples_thread}
-        for name, (row, block) in form.strides().items():
-            known |= {f"{name}.row": row, f"{name}.block": block}
-        return cls(code, code.frame(known), form.workers * own, form.groups, form.share)
-
-    def run(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, int]) -> None:
-        """Run with the rest of the arguments: the tensors' addresses, and plain numbers."""
-        values, places = type(self.frame).from_buffer_copy(self.frame), self.code.layout.places
-        addresses = [(name, tensor.data_ptr()) for name, tensor in tensors.items()]
-        for name, value in chain(addresses, numbers.items()):
-            place = places.get(name)
-            if place is not None:  # else this pass does not ask for it
-                values[place] = value
-        self.code.call(values, self.groups, self.share)

@@ -202,11 +202,21 @@ def along_rows(rows: Tensor, host: Host) -> Tensor:
     return result
 
 
+def pack_address(host: Host, *, is_turned: bool) -> int:
+    """Where the function lies that packs as `pack` or `pack_turned` do."""
+    return _code(host).address("pack_turned" if is_turned else "pack_units")
+
+
+def packed_size(blocks: int, units: int, depth: int, host: Host) -> int:
+    """Numbers of a packed weight."""
+    return blocks * -(-units // host.lanes) * host.lanes * depth
+
+
 def _packed(
     function: str, source: int, shape: tuple[int, int, int], host: Host, name: str
 ) -> Tensor:
     count, units, depth = shape
-    size = count * -(-units // host.lanes) * host.lanes * depth
+    size = packed_size(*shape, host)
     target = scratch(f"packed {name}", size)
     values = _Values(  # in the order of PACK_ARGUMENTS
         source, target.data_ptr(), count, units, depth, *_thread_functions()

@@ -8,7 +8,7 @@ what a scan keeps for its backward pass as long as the product that fills it.
 import threading
 import weakref
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +17,22 @@ from torch import Tensor
 MOST_NUMBERS = 32 << 20
 # What is smaller than this is not lent: it comes from memory that the process has already.
 LEAST_LENT = 1 << 20
-_kept = threading.local()
+
+
+class _Own(threading.local):
+    """A thread's scratch by name, and what holds its addresses."""
+
+    def __init__(self) -> None:
+        self.named: dict[str, _Memory] = {}
+        self.frames: dict[object, Any] = {}
+
+
+_own = _Own()
+
+
+def frames() -> dict[object, Any]:
+    """This thread's frames of arguments, for who makes them; empty after its scratch moved."""
+    return _own.frames
 
 
 def scratch(name: str, *shape: int) -> Tensor:
@@ -27,21 +42,27 @@ def scratch(name: str, *shape: int) -> Tensor:
         name: of the use; two tensors that are in use at once need two names.
         shape: of the tensor.
     """
-    memory: dict[str, _Memory] = _kept.__dict__
-    found = memory.get(name)
+    named = _own.named
+    found = named.get(name)
     if found is not None and found.shape == shape:
         return found.view
     count = prod(shape)
-    if count > MOST_NUMBERS:
+    if not is_kept(count):
         return torch.empty(shape)
-    if found is None or not count <= found.numbers.numel() <= max(8 * count, 1 << 16):
-        memory.pop(name, None)  # the old is given back before the new is taken
-        found = None
-        numbers = torch.empty(count)
-    else:
+    if found is not None and count <= found.numbers.numel() <= max(8 * count, 1 << 16):
         numbers = found.numbers
-    memory[name] = _Memory(numbers, shape, numbers[:count].view(shape))
-    return memory[name].view
+    else:
+        found = None
+        if named.pop(name, None) is not None:  # it is given back before the new is taken
+            _own.frames.clear()
+        numbers = torch.empty(count)
+    named[name] = _Memory(numbers, shape, numbers[:count].view(shape))
+    return named[name].view
+
+
+def is_kept(count: int) -> bool:
+    """Whether scratch of so many numbers is kept from call to call."""
+    return count <= MOST_NUMBERS
 
 
 def lent(*shape: int) -> Tensor:

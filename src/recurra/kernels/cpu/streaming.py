@@ -89,7 +89,7 @@ class _Stepper:
         known |= {f"{name}.at": buffer.data_ptr() for name, buffer in self.buffers.items()}
         known |= {f"{name}.row": row for name, (row, _) in rows.items()}
         known |= {f"{name}.block": block for name, (_, block) in rows.items()}
-        self.values, places = self.code.frame(known), self.code.layout.places
+        self.values, places = self.code.values(known), self.code.layout.places
         self.refused, self.share = places["refused"], places["share"]
         self.pointers = [places.get(name) for name in self._pointer_names()]
         self.address = ctypes.addressof(self.values)

@@ -1,0 +1,139 @@
+"""A pass over a scan, forward or backward, ready to be called.
+
+Small layers run for half a millisecond, so what a call can know beforehand is kept: each thread has
+its frame of arguments for each pass, and puts in only what is new.
+"""
+
+import ctypes
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from recurra.kernels.cpu.code import Code
+from recurra.kernels.cpu.scratch import frames, is_kept, scratch
+from recurra.kernels.cpu.threads import run_parallel, thread_limit
+from recurra.kernels.schedule import Schedule
+
+_LINE = 8  # numbers that lie in one line of the cache: counters share none
+
+
+class Frame:
+    """A thread's arguments of a pass.
+
+    Attributes:
+        values: all of them; `address` is where they lie.
+        schedule: whose rows they are about.
+    """
+
+    def __init__(self, pass_: "Pass") -> None:
+        self._memory = {a: scratch(name, size) for a, (name, size) in pass_.scratch.items()}
+        self._counters = (ctypes.c_int64 * (_LINE * (pass_.groups + 2)))()
+        counters = ctypes.addressof(self._counters) + 8 * _LINE
+        known = {**pass_.known, "meeting": counters, "barriers": counters + 8 * _LINE}
+        known |= {name: memory.data_ptr() for name, memory in self._memory.items()}
+        self.values = pass_.code.values(known)
+        self.address = ctypes.addressof(self.values)
+        self.schedule: Schedule | None = None
+        places = pass_.code.layout.places
+        self._places = defaultdict(lambda: len(places), places)  # a spare one for other names
+        self._given: list[Tensor] = []
+
+    def __setitem__(self, name: str, value: int) -> None:
+        """A number; of a name that the pass does not ask for, nothing comes."""
+        self.values[self._places[name]] = value
+
+    def put(self, name: str, tensor: Tensor) -> None:
+        """A tensor's address; it lives until the pass is over."""
+        self.values[self._places[name]] = tensor.data_ptr()
+        self._given.append(tensor)
+
+    def put_rows(self, name: str, rows: Tensor) -> None:
+        """A buffer whose rows lie any distance apart."""
+        rows = rows if rows.stride(-1) == 1 else rows.contiguous()
+        self.put(f"{name}.at", rows)
+        self[f"{name}.row"] = rows.stride(-2)
+
+    def put_schedule(self, schedule: Schedule, *, keeps_all: bool) -> None:
+        """Which rows each step works on; see `Schedule.tables_for` for `keeps_all`."""
+        if schedule is self.schedule:
+            return
+        self["steps"] = schedule.time
+        tables = {
+            "tables": schedule.tables_for(keeps_all=keeps_all),
+            "first_rows": schedule.first_rows,
+            "places": schedule.places,
+            "last_rows": schedule.last,
+            "other_last_rows": schedule.last if keeps_all else schedule.last_of_two,
+        }
+        for name, table in tables.items():
+            self[name] = table.data_ptr()
+        self.schedule = schedule
+
+    def is_refused(self) -> bool:
+        """Whether OpenMP gave fewer threads than were asked for."""
+        return bool(self.values[self._places["refused"]])
+
+    def begin(self) -> None:
+        ctypes.memset(self._counters, 0, ctypes.sizeof(self._counters))
+
+    def end(self) -> None:
+        self._given.clear()
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """Code, and what it is told at every call.
+
+    Attributes:
+        code: of the pass.
+        known: arguments that are the same in every thread.
+        scratch: for an argument that is the address of scratch, its name and how many numbers.
+        groups, share: groups of the batch's rows, and threads in each.
+    """
+
+    code: Code
+    known: Mapping[str, int]
+    scratch: Mapping[str, tuple[str, int]]
+    groups: int
+    share: int
+
+    @cached_property
+    def threads(self) -> int:
+        return self.groups * self.share
+
+    def frame(self) -> Frame:
+        """This thread's, with what is known put in."""
+        own = frames()
+        found: Frame | None = own.get(self)
+        if found is None:
+            found = Frame(self)
+            if all(is_kept(size) for _, size in self.scratch.values()):
+                own[self] = found
+        return found
+
+    def run(self, frame: Frame) -> None:
+        """Run all groups of rows, each by `share` threads.
+
+        With fewer threads at hand than that, because torch was set to less in the meantime, the
+        process was forked, or OpenMP is inside another parallel region, the caller's thread runs
+        one group after the other; the numbers are the same.
+        """
+        frame.begin()
+        if self.threads > 1 and self._run_team(frame):
+            frame.end()
+            return
+        frame["share"] = frame["threads"] = 1
+        for group in range(self.groups):
+            self.code.run(frame.address, group)
+        frame["share"], frame["threads"] = self.share, self.threads
+        frame.end()
+
+    def _run_team(self, frame: Frame) -> bool:
+        if self.threads > thread_limit():
+            return False
+        frame["refused"] = 0
+        run_parallel(self.code.enter_address, frame.address, self.threads)
+        return not frame.is_refused()
