@@ -137,14 +137,14 @@ class Form:
         return False
 
     def run_forward(
-        self, run: "Scan", parameters: Parameters, gates: Tensor, x: Tensor | None
+        self, run: "Scan", parameters: Parameters, gates: Tensor | None, x: Tensor | None
     ) -> Tensors:
         """The loop, on the scan's buffers; the last states.
 
         Args:
             run: its states are filled, but for the rows of steps that are not real.
             parameters: of the layer.
-            gates: the input's products, or room for them if x is given.
+            gates: the input's products; if x is given, room for them, or None if none is kept.
             x: in rows, for the loop to multiply by W; see `takes_input`.
         """
         raise NotImplementedError

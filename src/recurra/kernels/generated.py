@@ -12,7 +12,7 @@ from recurra.kernels.form import Machine
 from recurra.kernels.operator import scan_with_gradient
 from recurra.kernels.plan import Options
 from recurra.kernels.planner import plan_for
-from recurra.kernels.problem import Problem, Support
+from recurra.kernels.problem import Problem, Support, device_of
 from recurra.reference import Controls, Parameters, Tensors
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -90,7 +90,7 @@ def is_float32(x: Tensor, state: Tensors, parameters: Parameters) -> bool:
 
 def asks_for_bfloat16(x: Tensor) -> bool:
     """By its dtype, or under autocast."""
-    device = x.device.type
+    device = device_of(x)
     if torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device) == torch.bfloat16
     return x.dtype == torch.bfloat16

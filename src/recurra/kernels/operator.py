@@ -45,13 +45,13 @@ def scan_with_gradient(
     """
     if torch.compiler.is_compiling():
         return scan_in_graph(cell, x, state, parameters, controls, all_states, in_bfloat16)
-    given = tuple(p for p in parameters[:6] if p is not None)
+    given = [p for p in parameters[:6] if p is not None]
     tensors = (x, *state, *given, *parameters.vectors)
     count = len(state) if all_states else 1
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-        has = tuple(p is not None for p in parameters[:6])
+        has = tuple([p is not None for p in parameters[:6]])
         setup = Setup(cell, controls, all_states, in_bfloat16, has, machine)
-        results = _Scan.apply(setup, *tensors)  # type: ignore[no-untyped-call]
+        results = _Scan.apply(setup, (x, state, parameters), *tensors)  # type: ignore[no-untyped-call]
         return results[:count], results[count:]
     if _is_plain(controls) and x.shape[0] == 1:
         new = machine.step(cell, x[0], state, parameters)
@@ -78,8 +78,10 @@ def _unpack(setup: Setup, tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensors,
 
 class _Scan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, setup: Setup, *tensors: Tensor) -> Tensors:
-        x, state, parameters = _unpack(setup, tensors)
+    def forward(
+        ctx: Any, setup: Setup, call: tuple[Tensor, Tensors, Parameters], *tensors: Tensor
+    ) -> Tensors:
+        x, state, parameters = call  # the tensors once more, in their places
         options = options_for(
             setup.cell,
             setup.controls,
@@ -102,9 +104,10 @@ class _Scan(torch.autograd.Function):
         count = len(setup.cell.states) if setup.all_states else 1
         tensors = ctx.saved_tensors[:-count]
         if torch.is_grad_enabled():
-            return None, *_by_reference(setup, tensors, gradients, ctx.needs_input_grad[1:])
+            needs = ctx.needs_input_grad[2:]
+            return None, None, *_by_reference(setup, tensors, gradients, needs)
         x, _, parameters = _unpack(setup, tensors)
-        needs = ctx.needs_input_grad[1:]
+        needs = ctx.needs_input_grad[2:]
         states = len(setup.cell.states)
         result = scan_backward(
             ctx.run,
@@ -117,9 +120,9 @@ class _Scan(torch.autograd.Function):
             needs_weights=any(needs[1 + states :]),
         )
         if result.parameters is None:
-            return None, result.x, *result.state, *([None] * (len(needs) - 1 - states))
+            return None, None, result.x, *result.state, *([None] * (len(needs) - 1 - states))
         six = [g for g, is_there in zip(result.parameters[:6], setup.has, strict=True) if is_there]
-        return None, result.x, *result.state, *six, *result.parameters.vectors
+        return None, None, result.x, *result.state, *six, *result.parameters.vectors
 
 
 def _by_reference(

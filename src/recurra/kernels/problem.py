@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from recurra.cells import Cell
 
@@ -32,6 +33,11 @@ class Problem(NamedTuple):
     needs_gradient: bool = False
     all_states: bool = False
     is_transformed: bool = False
+
+
+def device_of(x: Tensor) -> str:
+    """The kind of device that a tensor is on; the name is made anew each time, but for the CPU."""
+    return "cpu" if x.is_cpu else x.device.type
 
 
 class Support(NamedTuple):

@@ -10,7 +10,7 @@ from recurra.cells import Cell
 from recurra.errors import ArgumentError, NotSupportedByBackend
 from recurra.kernels import reference_backend, torch_backend
 from recurra.kernels.cpu import backend as cpu_backend
-from recurra.kernels.problem import Problem, Support
+from recurra.kernels.problem import Problem, Support, device_of
 from recurra.kernels.triton import backend as triton_backend
 from recurra.reference import Controls, Parameters, Tensors
 
@@ -156,12 +156,12 @@ def describe(
         hidden_size=parameters.weight_ih.shape[0] // len(cell.gates),
         output_size=state[0].shape[-1],
         dtype=x.dtype,
-        device=x.device.type,
+        device=device_of(x),
         has_bias=parameters.bias_ih is not None,
         has_lengths=controls.lengths is not None,
         has_reset=controls.reset is not None,
         has_hidden_mask=controls.hidden_mask is not None,
-        has_zoneout=any(z is not None for z in controls.zoneout),
+        has_zoneout=any([z is not None for z in controls.zoneout]),
         has_differentiable_mask=has_differentiable_mask,
         is_reverse=controls.is_reverse,
         needs_gradient=needs_gradient,

@@ -91,10 +91,8 @@ def scan_forward(
     kept, rows = _room(form, schedule), None
     if form.takes_input(x.shape[-1]) and controls.rows is None:
         given, columns = in_rows(form, x, schedule), len(cell.gates) * form.hidden
-        if "gates" in form.kept:
-            gates = form.room("gates", schedule.rows, columns)
-        else:  # each step's are in the place of those before
-            gates = form.scratch("gates", schedule.batch, columns)
+        # if they are not kept, each step's are in the place of those before
+        gates = form.room("gates", schedule.rows, columns) if "gates" in form.kept else None
     else:
         given, (weight, bias) = None, (parameters.weight_ih, _input_bias(form.plan, parameters))
         if controls.rows is not None:
@@ -104,7 +102,7 @@ def scan_forward(
             is_full = schedule.index is None
             flat = in_rows(form, x, schedule).view(-1, x.shape[-1])
             gates = form.linear(flat, weight, bias, is_full=is_full)
-    if "gates" in form.kept:
+    if "gates" in form.kept and gates is not None:
         kept["gates"] = gates
     states = tuple([_state_buffer(form, schedule, k, initial) for k, initial in enumerate(state)])
     run = Scan(form, schedule, _ordered(form, schedule, controls), state, kept, states, rows)

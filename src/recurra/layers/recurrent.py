@@ -21,8 +21,10 @@ from recurra.layers.arguments import (
 from recurra.layers.checkpointing import run_by_stretches
 from recurra.layers.dropout import drop_columns, dropout, zoneout_share
 from recurra.layers.initialisation import initialise
-from recurra.layers.state import State, from_torch, to_torch
+from recurra.layers.state import State, from_torch, shared_zeros, to_torch
 from recurra.reference import Controls, Parameters, Tensors
+
+MOST_SHARED_ROWS = 256  # of a state of zeros; with more, making one does not count
 
 HiddenState = Tensor | Tensors | State
 
@@ -276,7 +278,7 @@ class Recurrent(nn.Module):
             x = input
         is_unbatched = x.dim() == 2
         x, lengths, reset = self._time_major(x, lengths, reset, isinstance(input, PackedSequence))
-        state = self._state(hx, x.shape[1], is_unbatched)
+        state = self._state(hx, x.shape, is_unbatched)
         y, states = self._run(x, state, lengths, reset, return_states == "all")
         if isinstance(input, PackedSequence):
             assert lengths is not None
@@ -315,7 +317,7 @@ class Recurrent(nn.Module):
         self._time_major(input, None, None, False)  # its size and dtype
         if lengths is not None:
             lengths = checked_lengths(lengths, *rows.shape).to(input.device)
-        state = self._state(hx, rows.shape[1], False)
+        state = self._state(hx, rows.shape, False)
         y, states = self._run(input, state, lengths, None, all_states, rows)
         return y, _as_given(states, hx)
 
@@ -339,7 +341,7 @@ class Recurrent(nn.Module):
             raise ShapeError(
                 f"x_t has shape {tuple(x_t.shape)}, expected (batch, {self.input_size})"
             )
-        state = self._state(state, x_t.shape[0], False)
+        state = self._state(state, (1, *x_t.shape), False)
         if self._has_masks:
             y, new = self._run(x_t.unsqueeze(0), state, None, None, False)
             return y.squeeze(0), new
@@ -374,7 +376,7 @@ class Recurrent(nn.Module):
             'reference'
         """
         x, lengths, reset = self._time_major(input, lengths, reset, False)
-        state = self._state(None, x.shape[1], False)
+        state = self._state(None, x.shape, False)
         controls = self._controls(0, 0, x, lengths, reset)
         problem = kernels.describe(
             self.cell,
@@ -510,16 +512,27 @@ class Recurrent(nn.Module):
             )
         return x, lengths, reset
 
-    def _state(self, hx: HiddenState | None, batch: int, is_unbatched: bool) -> State:
-        """The initial state as a State, checked."""
+    def _state(self, hx: HiddenState | None, shape: tuple[int, ...], is_unbatched: bool) -> State:
+        """The initial state as a State, checked, for an input of this shape, (time, batch, …)."""
+        time, batch = shape[:2]
         if hx is None:
-            return self.initial_state(batch)
+            return self._start(time, batch)
         state = hx if isinstance(hx, State) else from_torch(hx, self.cell.states)
         if is_unbatched and state.layers[0][0].dim() == 1:
             state = state.map(lambda s: s.unsqueeze(0))
         weight: Tensor = self.weight_ih_l0  # type: ignore[assignment]
         check_state(state, self.cell.states, batch, self._state_sizes, self.num_directions, weight)
         return state
+
+    def _start(self, time: int, batch: int) -> State:
+        """`initial_state`, for a call that only reads it."""
+        weight = self._named("weight_ih_l0")
+        is_own = type(self).initial_state is not Recurrent.initial_state or self._has_learned_start
+        is_small = 0 < batch <= MOST_SHARED_ROWS and time > 0
+        is_plain = type(weight) is nn.Parameter and not torch.compiler.is_compiling()
+        if is_own or not is_small or not is_plain:
+            return self.initial_state(batch)
+        return shared_zeros(self._state_sizes, self.num_directions, batch, weight)
 
     def extra_repr(self) -> str:
         words = [f"{self.cell.name}, {self.input_size}, {self.hidden_size}"]

@@ -10,6 +10,9 @@ from torch import Tensor
 from recurra.errors import ShapeError
 from recurra.reference import Tensors
 
+MOST_ZEROS = 32  # states of zeros that are kept
+_zeros: dict[object, "State"] = {}
+
 
 @dataclass(frozen=True)
 class State:
@@ -75,6 +78,30 @@ class State:
         return cls(tuple(tuple(layer) for layer in layers))
 
 
+def shared_zeros(
+    sizes: tuple[tuple[int, ...], ...], directions: int, batch: int, like: Tensor
+) -> State:
+    """A State of zeros that other calls get, too: for who only reads it.
+
+    Made anew if somebody wrote to it nevertheless.
+
+    Args:
+        sizes: of each state, for each layer.
+        directions: of each layer.
+        batch: rows.
+        like: a tensor of the same dtype and device.
+    """
+    key = sizes, directions, batch, like.dtype, like.device
+    found = _zeros.get(key)
+    if found is None or any([s._version for layer in found.layers for s in layer]):
+        while len(_zeros) >= MOST_ZEROS:
+            del _zeros[next(iter(_zeros))]
+        with torch.inference_mode(False):
+            layers = [tuple([like.new_zeros(batch, s) for s in own]) for own in sizes]
+        found = _zeros[key] = State(tuple([own for own in layers for _ in range(directions)]))
+    return found
+
+
 def from_torch(hx: Tensor | Tensors, states: tuple[str, ...]) -> State:
     """A State from torch.nn's form: one tensor (layers·directions, batch, size) for each state."""
     tensors = (hx,) if isinstance(hx, Tensor) else tuple(hx)
@@ -88,9 +115,11 @@ def from_torch(hx: Tensor | Tensors, states: tuple[str, ...]) -> State:
 
 def to_torch(state: State) -> Tensor | Tensors | State:
     """torch.nn's form of a State; a State itself if its layers differ in size."""
+    if len(state.layers) == 1:  # views: a copy would be a hundredth of a small layer's step
+        (own,) = state.layers
+        return own[0].unsqueeze(0) if len(own) == 1 else tuple([s.unsqueeze(0) for s in own])
     columns = tuple(zip(*state.layers, strict=True))
     if any(s.shape != column[0].shape for column in columns for s in column):
         return state
-    # of one layer a view: a copy would be a hundredth of a small one's step
-    stacked = tuple([torch.stack(c) if len(c) > 1 else c[0].unsqueeze(0) for c in columns])
+    stacked = tuple([torch.stack(column) for column in columns])
     return stacked if len(stacked) > 1 else stacked[0]

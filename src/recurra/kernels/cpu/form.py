@@ -105,6 +105,8 @@ class CpuForm(Form):
             known |= {f"{name}.row": row, f"{name}.block": block}
         memory = {"tile.at": ("scan tile", self.batch * self.tile_columns)}
         memory["scratch"] = "scan values", self.workers * own
+        if inputs and is_forward and "gates" not in self.kept:
+            memory["gates.at"] = "gates", self.batch * self._gates * self.hidden
         memory["couples"] = "couples", self.workers * self.couples_thread * in_bfloat16
         sizes = {"hidden": self.hidden, "output": self.output, "input": inputs}
         for weight, (blocks, unit), (times, of) in code.weights:
@@ -191,13 +193,13 @@ class CpuForm(Form):
         return max(self.output, self.hidden, self._gates * self.hidden)
 
     def run_forward(
-        self, run: Scan, parameters: Parameters, gates: Tensor, x: Tensor | None
+        self, run: Scan, parameters: Parameters, gates: Tensor | None, x: Tensor | None
     ) -> Tensors:
         one = self._pass(is_forward=True, inputs=0 if x is None else x.shape[-1])
         frame = one.frame()
         self._put(frame, run, parameters)
-        frame.put("gates.at", gates)
-        frame["gates.row"] = gates.stride(0)
+        if gates is not None:
+            frame.put_rows("gates", gates)
         if (weight := parameters.weight_hh) is not None:
             late = len(self.cell.late_gates)
             self._put_weight(frame, "early", weight)

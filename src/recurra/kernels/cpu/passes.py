@@ -31,6 +31,7 @@ class Frame:
     def __init__(self, pass_: "Pass") -> None:
         self._memory = {a: scratch(name, size) for a, (name, size) in pass_.scratch.items()}
         self._counters = (ctypes.c_int64 * (_LINE * (pass_.groups + 2)))()
+        self._counting = range(_LINE, len(self._counters), _LINE)
         counters = ctypes.addressof(self._counters) + 8 * _LINE
         known = {**pass_.known, "meeting": counters, "barriers": counters + 8 * _LINE}
         known |= {name: memory.data_ptr() for name, memory in self._memory.items()}
@@ -77,7 +78,8 @@ class Frame:
         return bool(self.values[self._places["refused"]])
 
     def begin(self) -> None:
-        ctypes.memset(self._counters, 0, ctypes.sizeof(self._counters))
+        for place in self._counting:
+            self._counters[place] = 0
 
     def end(self) -> None:
         self._given.clear()

@@ -108,7 +108,7 @@ class TritonForm(Form):
     # -- the loop ---------------------------------------------------------------------------------
 
     def run_forward(
-        self, run: Scan, parameters: Parameters, gates: Tensor, x: Tensor | None
+        self, run: Scan, parameters: Parameters, gates: Tensor | None, x: Tensor | None
     ) -> Tensors:
         _place_initial(run)
         code = code_for(self.cell, self.options, is_forward=True)
