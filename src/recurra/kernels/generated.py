@@ -85,7 +85,7 @@ def run(
 
 def is_float32(x: Tensor, state: Tensors, parameters: Parameters) -> bool:
     """Under autocast they may differ: a state may come from a product that was in bfloat16."""
-    return all(t.dtype == torch.float32 for t in (x, parameters.weight_ih, *state))
+    return all([t.dtype == torch.float32 for t in (x, parameters.weight_ih, *state)])
 
 
 def asks_for_bfloat16(x: Tensor) -> bool:

@@ -79,8 +79,10 @@ def check_state(
                     f"state {name} of layer {layer} has shape {tuple(s.shape)}, the layer "
                     f"needs {(batch, size)}"
                 )
-            is_alike = s.dtype == weight.dtype or torch.is_autocast_enabled(weight.device.type)
-            if not is_alike or s.device != weight.device:
+            if s.dtype == weight.dtype and s.device == weight.device:
+                continue
+            is_cast = torch.is_autocast_enabled(weight.device.type)
+            if not is_cast or s.device != weight.device:
                 raise ShapeError(
                     f"state {name} of layer {layer} is {s.dtype} on {s.device}, the layer's "
                     f"weights are {weight.dtype} on {weight.device}; convert one of them"

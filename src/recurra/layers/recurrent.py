@@ -520,7 +520,7 @@ class Recurrent(nn.Module):
         state = hx if isinstance(hx, State) else from_torch(hx, self.cell.states)
         if is_unbatched and state.layers[0][0].dim() == 1:
             state = state.map(lambda s: s.unsqueeze(0))
-        weight: Tensor = self.weight_ih_l0  # type: ignore[assignment]
+        weight = self._named("weight_ih_l0")
         check_state(state, self.cell.states, batch, self._state_sizes, self.num_directions, weight)
         return state
 

@@ -26,7 +26,7 @@ def supports_in_graph(cell: Cell, x: Tensor) -> bool:
 
 def step(cell: Cell, x: Tensor, state: Tensors, parameters: Parameters) -> Tensors | None:
     """One step without gradients and masks; None where only `run` can do it."""
-    is_plain = x.device.type == "cpu" and generated.is_float32(x, state, parameters)
+    is_plain = x.is_cpu and generated.is_float32(x, state, parameters)
     if not is_plain or not 0 < x.shape[0] <= MOST_ROWS or generated.obstacle(cell):
         return None
     return step_forward(cell, x, state, parameters, find_host())

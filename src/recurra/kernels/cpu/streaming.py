@@ -36,7 +36,7 @@ def step_forward(
         parameters: of the layer.
         host: the processor.
     """
-    x, state = x.contiguous(), tuple(s.contiguous() for s in state)
+    x, state = x.contiguous(), tuple([s.contiguous() for s in state])
     parameters = _contiguous(parameters)
     batch, inputs = x.shape
     hidden, output = parameters.weight_ih.shape[0] // len(cell.gates), state[0].shape[1]
@@ -56,6 +56,7 @@ class _Stepper:
         options = Options((False,) * len(cell.states), has_input=True, is_step=True)
         self.code: Code = forward_code(cell, options, host)
         self.sizes = [output] + [hidden] * (len(cell.states) - 1)
+        self.shapes = [(batch, size) for size in self.sizes]
         gates, widest = len(cell.gates), -(-max(hidden, output) // host.lanes) * host.lanes
         weights = gates * hidden * (inputs + output)
         self.threads = thread_limit() if weights >= LEAST_WEIGHTS else 1
@@ -91,7 +92,8 @@ class _Stepper:
         known |= {f"{name}.block": block for name, (_, block) in rows.items()}
         self.values, places = self.code.values(known), self.code.layout.places
         self.refused, self.share = places["refused"], places["share"]
-        self.pointers = [places.get(name) for name in self._pointer_names()]
+        spare = len(places)  # for what this cell's code does not ask for
+        self.pointers = [places.get(name, spare) for name in self._pointer_names()]
         self.address = ctypes.addressof(self.values)
 
     def _pointer_names(self) -> list[str]:
@@ -105,7 +107,7 @@ class _Stepper:
     def __call__(self, x: Tensor, state: Tensors, parameters: Parameters) -> Tensors:
         if self.cell.vectors:
             torch.cat(parameters.vectors, out=self.buffers["vectors"].view(-1))
-        new = tuple(map(torch.empty_like, state))
+        new = tuple([torch.empty(shape) for shape in self.shapes])
         no_bias, weight_hh = self.no_bias.data_ptr(), _address(parameters.weight_hh, 0)
         addresses = (
             x.data_ptr(),
@@ -121,8 +123,7 @@ class _Stepper:
         )
         values = self.values
         for place, address in zip(self.pointers, addresses, strict=True):
-            if place is not None:  # else this cell's code does not ask for it
-                values[place] = address
+            values[place] = address
         self._run()
         return new
 
