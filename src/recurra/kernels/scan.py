@@ -157,7 +157,7 @@ def _open(
     form = machine.form(cell, options, batch, hidden, state[0].shape[-1], x)
     lengths, is_reverse = controls.lengths, controls.is_reverse
     schedule = make_schedule(time, batch, lengths, form.groups, is_reverse=is_reverse)
-    return form, schedule.on(x.device)
+    return form, schedule if x.is_cpu else schedule.on(x.device)
 
 
 # -- buffers ---------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from recurra.kernels.cpu.rows import lay_out
 
 # What tables_for has of each step.
 TABLE_COLUMNS = ("count", "row", "state", "previous", "other_state", "other_previous")
@@ -33,6 +34,8 @@ class Schedule:
         order: (batch,) int64, the batch's rows as the groups have them; None: as they come.
         lengths: (batch,) int64, real steps of each row of `order`; None: all are full.
         index: (kept rows,) int64, for each row that is kept its place t·batch + b; None: itself.
+        kept: (time·batch,) int64, where each step of each row is kept, -1 if it is none; None: all
+            are, as they come.
         previous: (kept rows,) int64, for each row that is kept where in a buffer of states its old
             state is; None where the batch is full, since there they follow one another.
         last: (batch,) int64, where in a buffer of states each row of `order` has its last state.
@@ -49,6 +52,7 @@ class Schedule:
     order: Tensor | None
     lengths: Tensor | None
     index: Tensor | None
+    kept: Tensor | None
     previous: Tensor | None
     last: Tensor
     rows: int
@@ -57,9 +61,7 @@ class Schedule:
     is_reverse: bool
 
     def on(self, device: torch.device) -> "Schedule":
-        """The same with its tensors on a device, brought there once."""
-        if device.type == "cpu":
-            return self
+        """The same with its tensors on another device than the CPU, brought there once."""
         if device not in self._elsewhere:
             values = {f.name: getattr(self, f.name) for f in fields(self)}
             moved: dict[str, Any] = {
@@ -93,14 +95,6 @@ class Schedule:
         return torch.cat([self.tables[:, :, :4], torch.stack(turns, dim=-1)], dim=-1)
 
     @cached_property
-    def kept(self) -> Tensor:
-        """(time·batch,) int64 on the CPU, where each step of each row is kept; -1: it is none."""
-        assert self.index is not None, "all rows of a full batch are kept as they come"
-        found = np.full(self.time * self.batch, -1)
-        found[self.index.numpy(force=True)] = np.arange(self.rows)
-        return torch.from_numpy(found)
-
-    @cached_property
     def places(self) -> Tensor:
         """(batch,) int64: which of the batch's rows each row of the groups is."""
         if self.order is not None:
@@ -128,8 +122,7 @@ def make_schedule(
     """
     if lengths is None:
         return _full(time, batch, groups, is_reverse)
-    numbers = lengths.to("cpu", torch.int64).numpy().tobytes()
-    return _ragged(time, batch, numbers, groups, is_reverse)
+    return _ragged(time, tuple(lengths.tolist()), groups, is_reverse)
 
 
 @lru_cache(maxsize=256)
@@ -154,6 +147,7 @@ def _full(time: int, batch: int, groups: int, is_reverse: bool) -> Schedule:
         order=None,
         lengths=None,
         index=None,
+        kept=None,
         previous=None,
         last=last,
         rows=time * batch,
@@ -164,49 +158,22 @@ def _full(time: int, batch: int, groups: int, is_reverse: bool) -> Schedule:
 
 
 @lru_cache(maxsize=32)
-def _ragged(time: int, batch: int, lengths_bytes: bytes, groups: int, is_reverse: bool) -> Schedule:
-    """A schedule for lengths, given as the bytes of int64 numbers.
-
-    Kept for a while: all layers and directions of a network run the same one. In numpy, whose calls
-    on arrays this small cost a quarter of torch's.
-    """
-    lengths = np.frombuffer(lengths_bytes, np.int64)
-    by_length = (-lengths).argsort(kind="stable")
-    dealt = [by_length[g::groups] for g in range(groups)]
-    order, sizes = np.concatenate(dealt), np.array([len(own) for own in dealt])
-    first = np.concatenate([[0], sizes.cumsum()])
-    group = np.arange(groups).repeat(sizes)
-    member, real, steps = np.arange(batch) - first[group], lengths[order], np.arange(time)
-    # for each group and step: how many are at work, the longest first, and where their rows begin
-    count = np.zeros((groups, time + 1), np.int64)
-    np.add.at(count, (group, real), 1)
-    count = sizes[:, None] - count.cumsum(1)[:, :time]
-    row = (count.cumsum() - count.ravel()).reshape(groups, time)
-    old = np.concatenate([first[:-1, None], batch + row[:, :-1]], axis=1)[:, :time]
-    new = batch + row
-    tables = np.stack([count, row, new, old, new, old], axis=-1)
-    # for each row of the batch and step: where it is kept
-    is_real = steps < real[:, None]
-    kept = (row[group] + member[:, None])[is_real]
-    t = real[:, None] - 1 - steps if is_reverse else steps
-    index, previous = np.empty(len(kept), np.int64), np.empty(len(kept), np.int64)
-    index[kept] = (t * batch + order[:, None])[is_real]
-    previous[kept] = (old[group] + member[:, None])[is_real]
-    last = np.arange(batch)
-    began = real.nonzero()[0]  # the others end where they began
-    last[began] = new[group[began], real[began] - 1] + member[began]
+def _ragged(time: int, lengths: tuple[int, ...], groups: int, is_reverse: bool) -> Schedule:
+    """Kept for a while: all layers and directions of a network run the same one."""
+    batch, found = len(lengths), lay_out(time, groups, lengths, is_reverse=is_reverse)
     return Schedule(
         time=time,
         batch=batch,
         groups=groups,
-        first_rows=torch.from_numpy(first),
-        tables=torch.from_numpy(tables),
-        order=torch.from_numpy(order),
-        lengths=torch.from_numpy(lengths[order]),
-        index=torch.from_numpy(index),
-        previous=torch.from_numpy(previous),
-        last=torch.from_numpy(last),
-        rows=len(kept),
+        first_rows=found["first_rows"],
+        tables=found["tables"],
+        order=found["order"],
+        lengths=found["real"],
+        index=found["index"],
+        kept=found["kept"],
+        previous=found["previous"],
+        last=found["last"],
+        rows=sum(lengths),
         initial_row=0,
         output_row=batch,
         is_reverse=is_reverse,

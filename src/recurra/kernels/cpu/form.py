@@ -148,6 +148,7 @@ class CpuForm(Form):
         return take_rows(rows, places, self.host) if has_columns else super().gather(rows, places)
 
     def spread(self, rows: Tensor, schedule: Schedule) -> Tensor:
+        assert schedule.kept is not None, "a full batch's rows need no place"
         return take_rows(rows, schedule.kept, self.host)
 
     def linear(self, rows: Tensor, weight: Tensor, bias: Tensor | None, *, is_full: bool) -> Tensor:
