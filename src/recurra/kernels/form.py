@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recurra.cells import Cell
 from recurra.kernels.plan import Options, Plan
-from recurra.kernels.schedule import Schedule
+from recurra.kernels.schedule import Rows, Schedule
 from recurra.reference import Parameters, Tensors
 
 if TYPE_CHECKING:
@@ -122,9 +122,7 @@ class Form:
         """rows @ weight, likewise."""
         raise NotImplementedError
 
-    def sums_of_products(
-        self, left: Tensor, rights: Sequence[Tensor]
-    ) -> tuple[list[Tensor], Tensor]:
+    def sums_of_products(self, left: Tensor, rights: Sequence[Rows]) -> tuple[list[Tensor], Tensor]:
         """left.T @ right for one or two, likewise, and the sum of left's rows."""
         raise NotImplementedError
 
@@ -165,7 +163,7 @@ class Form:
         Args:
             run, parameters: of the forward pass.
             back: buffers; `gates` and `inner` are filled.
-            sequences: gradients of each state's sequence, in rows that are kept, or None.
+            sequences: gradients of each state's sequence, (time, batch, size), or None.
             last: gradients of the last states, or None.
             grad_x: in rows, for the gradient of x, to be filled; see `gives_input`.
             needs_state: see above.

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from recurra.kernels.form import Order
-from recurra.kernels.scan import Scan, in_rows
+from recurra.kernels.scan import Scan, as_rows
+from recurra.kernels.schedule import Rows
 from recurra.reference import Parameters
 
 
@@ -56,8 +57,7 @@ def scan_backward(
         needs_x, needs_state, needs_weights: what is not needed is left out.
     """
     back = _buffers(run)
-    own = [None if g is None else in_rows(run.form, g, run.schedule) for g in sequences]
-    own += [None] * (len(back.carry) - len(own))
+    own = [*sequences, *[None] * (len(back.carry) - len(sequences))]
     grad_x = _input_room(run, x) if needs_x else None
     state = run.form.run_backward(run, back, parameters, own, last, grad_x, needs_state=needs_state)
     blocks = _input_blocks(run, back)
@@ -132,7 +132,7 @@ def _input_gradient(
 
 def _weight_gradients(run: Scan, back: Back, blocks: Tensor, x: Tensor) -> Parameters:
     form, gates = run.form, len(run.form.cell.gates)
-    rows = x if run.rows is not None else in_rows(form, x, run.schedule)
+    rows = Rows(x) if run.rows is not None else Rows(as_rows(x), run.schedule.index)
     order = form.input_order
     if _shares_gradients(run):  # which are then read once, for W and for R
         (weight, recurrent), bias = form.sums_of_products(blocks, [rows, _operand(run)])
@@ -149,7 +149,7 @@ def _weight_gradients(run: Scan, back: Back, blocks: Tensor, x: Tensor) -> Param
                 weight_hh=_by_gate(weight, order, gates), bias_hh=_by_gate(bias, order, gates)
             )
     if form.cell.output is not None:
-        (weight,), bias = form.sums_of_products(back.inner, [run.kept["inner"]])
+        (weight,), bias = form.sums_of_products(back.inner, [Rows(run.kept["inner"])])
         result = result._replace(weight_hr=weight, bias_hr=bias)
     if form.cell.vectors:
         total = back.vectors.sum(0).view(len(form.cell.vectors), -1)[:, : form.hidden]
@@ -172,16 +172,16 @@ def _recurrent_gradients(run: Scan, back: Back) -> tuple[Tensor, Tensor]:
     (weight,), bias = form.sums_of_products(rows[:, :early], [_operand(run)])
     if not late:
         return weight, bias
-    (other,), other_bias = form.sums_of_products(rows[:, early:], [run.kept["late_operand"]])
+    (other,), other_bias = form.sums_of_products(rows[:, early:], [Rows(run.kept["late_operand"])])
     return torch.cat([weight, other]), torch.cat([bias, other_bias])
 
 
-def _operand(run: Scan) -> Tensor:
+def _operand(run: Scan) -> Rows:
     """What R was multiplied by, for each row that is kept."""
     form, schedule, states = run.form, run.schedule, run.states[0]
     if form.options.has_mask or form.options.has_reset:
-        return run.kept["operand"]
+        return Rows(run.kept["operand"])
     if schedule.previous is not None:
-        return form.gather(states, schedule.previous)
+        return Rows(states, schedule.previous)
     first = schedule.batch if schedule.is_reverse else 0
-    return states[first : first + schedule.rows]
+    return Rows(states[first : first + schedule.rows])

@@ -190,17 +190,22 @@ def gather_rows(sequence: Tensor, schedule: Schedule) -> Tensor:
     return rows if schedule.index is None else rows.index_select(0, schedule.index)
 
 
+def as_rows(sequence: Tensor) -> Tensor:
+    """(time, batch, size) as rows t·batch + b, their columns side by side."""
+    if sequence.is_contiguous():
+        return sequence  # a view of it would be a hundredth of a small layer's step
+    rows = sequence.flatten(0, 1)
+    return rows if rows.stride(-1) == 1 else rows.contiguous()
+
+
 def in_rows(form: Form, sequence: Tensor, schedule: Schedule) -> Tensor:
     """(time, batch, size) as kernels read it: the rows that are kept, their columns side by side.
 
     As far apart as `stride(-2)` says.
     """
-    if schedule.index is None and sequence.is_contiguous():
-        return sequence  # a view of it would be a hundredth of a small layer's step
-    rows = sequence.reshape(schedule.time * schedule.batch, -1)
-    if schedule.index is not None:
-        return form.gather(rows, schedule.index)
-    return rows if rows.stride(-1) == 1 else rows.contiguous()
+    if schedule.index is None:
+        return as_rows(sequence)
+    return form.gather(sequence.flatten(0, 1), schedule.index)
 
 
 def gather_batch(rows: Tensor, schedule: Schedule) -> Tensor:

@@ -8,7 +8,7 @@ rows in turn, so that each gets as much.
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,19 @@ from recurra.kernels.cpu.rows import lay_out
 
 # What tables_for has of each step.
 TABLE_COLUMNS = ("count", "row", "state", "previous", "other_state", "other_previous")
+
+
+class Rows(NamedTuple):
+    """Rows of numbers, as they lie or by their places.
+
+    Attributes:
+        numbers: (…, columns), columns side by side, rows any distance apart.
+        places: (rows,) int64 below the number of rows: which of them comes next; None: all, as
+            they come.
+    """
+
+    numbers: Tensor
+    places: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,8 @@ def make_layout(plan: Plan, *, is_forward: bool) -> Layout:
 
 def _names_outside_the_loop(plan: Plan, *, is_forward: bool) -> list[str]:
     """Of what states and their gradients come from, are in, and go to."""
-    names = ["places"] + (["last_rows", "other_last_rows"] if is_forward else [])
+    names = ["places"]
+    names += ["last_rows", "other_last_rows"] if is_forward else ["sequence_places"]
     for k in range(len(plan.cell.states)):
         if is_forward or plan.options.has_reset:
             names += [f"start{k}.at", f"start{k}.row"]
@@ -393,7 +394,18 @@ class _Driver:
         if kind in ("state", "previous"):
             column = kind if k == 0 else f"other_{kind}"
             return builder.add(self.at_step[column], r)
-        return builder.add(self.at_step["row"], r)
+        row = builder.add(self.at_step["row"], r)
+        return self._place(row) if kind == "sequence" else row
+
+    def _place(self, row: ir.Value) -> ir.Value:
+        """Where a row that is kept has the gradients of its sequences."""
+        builder, table = self.builder, self.number("sequence_places")
+        is_ragged = builder.icmp_signed("!=", table, integer(0))
+        # of a full batch, where it is itself; what is read then is any memory
+        places = builder.select(is_ragged, self.pointer("sequence_places"), self.arguments)
+        index = builder.select(is_ragged, row, integer(0))
+        place = builder.load(builder.gep(places, [index], source_etype=I64), typ=I64, align=8)
+        return builder.select(is_ragged, place, row)
 
     def _is_scratch(self, kind: str) -> bool:
         if kind == "gates":

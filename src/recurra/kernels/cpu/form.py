@@ -30,8 +30,8 @@ from recurra.kernels.form import Form, kept_widths
 from recurra.kernels.gradient import Back, in_gradient_order
 from recurra.kernels.plan import Options
 from recurra.kernels.planner import plan_for
-from recurra.kernels.scan import Scan
-from recurra.kernels.schedule import Schedule
+from recurra.kernels.scan import Scan, as_rows
+from recurra.kernels.schedule import Rows, Schedule
 from recurra.reference import Parameters, Tensors
 
 # With more bytes of R than this, threads share its units instead of the batch's rows. Up to there
@@ -168,9 +168,7 @@ class CpuForm(Form):
         packed, units = pack_turned(turned, self.host, "input"), weight.shape[1]
         return product_of_rows(rows, packed, units, None, self.host, in_bfloat16=in_bfloat16)
 
-    def sums_of_products(
-        self, left: Tensor, rights: Sequence[Tensor]
-    ) -> tuple[list[Tensor], Tensor]:
+    def sums_of_products(self, left: Tensor, rights: Sequence[Rows]) -> tuple[list[Tensor], Tensor]:
         return sums_of_products(left, rights, self.host, in_bfloat16=self.options.in_bfloat16)
 
     # -- the loop ----------------------------------------------------------------------------------
@@ -234,6 +232,9 @@ class CpuForm(Form):
         frame = one.frame()
         self._put(frame, run, parameters)
         self._put_weights_turned(frame, parameters)
+        frame["sequence_places"] = 0
+        if run.schedule.index is not None:
+            frame.put("sequence_places", run.schedule.index)
         frame.put("grad_gates.at", back.gates)
         frame.put("grad_inner.at", back.inner)
         frame.put("grad_vectors.at", back.vectors)
@@ -243,7 +244,7 @@ class CpuForm(Form):
         for k, carry in enumerate(back.carry):
             frame.put(f"carry{k}.at", carry)
             rows, gradient, start = sequences[k], last[k], state[k]
-            frame.put_rows(f"sequence{k}", self.zeros if rows is None else rows)
+            frame.put_rows(f"sequence{k}", self.zeros if rows is None else as_rows(rows))
             frame[f"grad_last{k}.at"] = frame[f"grad_start{k}"] = 0
             if gradient is not None:
                 frame.put_rows(f"grad_last{k}", gradient)

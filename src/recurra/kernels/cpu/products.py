@@ -24,6 +24,7 @@ from recurra.kernels.cpu.products_code import (
 )
 from recurra.kernels.cpu.scratch import scratch
 from recurra.kernels.cpu.threads import openmp, run_parallel, thread_limit
+from recurra.kernels.schedule import Rows
 
 # Below so many multiplications, or numbers to pack, a second thread costs more than it does.
 LEAST_PRODUCT, LEAST_PACK = 200_000, 20_000
@@ -111,21 +112,19 @@ def product_of_rows(
 
 
 def sums_of_products(
-    left: Tensor, rights: Sequence[Tensor], host: Host, *, in_bfloat16: bool = False
+    left: Tensor, rights: Sequence[Rows], host: Host, *, in_bfloat16: bool = False
 ) -> tuple[list[Tensor], Tensor]:
     """left.T @ right, the sum over rows, (m, n), for each right; and the sum of left's rows, (m,).
 
-    All are (rows, …) with columns side by side; rows may lie any distance apart; a right one may
-    also be contiguous of more dimensions, the last its columns. `in_bfloat16` rounds the operands
-    of the products, not those of the sum.
+    `in_bfloat16` rounds the operands of the products, not those of the sum.
 
     Args:
-        left: read once for all.
+        left: (rows, m), columns side by side; read once for all.
         rights: one or two.
         host: the code is for.
         in_bfloat16: see above.
     """
-    (rows, m), sizes = left.shape, tuple([right.shape[-1] for right in rights])
+    (rows, m), sizes = left.shape, tuple([right.numbers.shape[-1] for right in rights])
     if not rows or not any(sizes):
         return [left.new_zeros(m, n) for n in sizes], left.sum(0)
     results, sums = [left.new_empty(m, n) for n in sizes], left.new_empty(m)
@@ -133,12 +132,15 @@ def sums_of_products(
     size = scratch_size(host, sizes)
     panels = scratch("panels", threads * size)
     pairs = list(zip(rights, results, strict=True))
-    addresses = [(b.shape[-1], b.data_ptr(), c.data_ptr()) for b, c in pairs]
-    strides = [(b.stride(-2), c.stride(0)) for b, c in pairs]
+    addresses = [
+        (b.shape[-1], b.data_ptr(), 0 if places is None else places.data_ptr(), c.data_ptr())
+        for (b, places), c in pairs
+    ]
+    strides = [(b.stride(-2), c.stride(0)) for (b, _), c in pairs]
     missing = OPERANDS - len(pairs)
     values = _Values(  # in the order of SUM_ARGUMENTS
         rows, m, left.data_ptr(), left.stride(0), sums.data_ptr(), panels.data_ptr(), size,
-        *chain(*addresses), *(0, 0, 0) * missing, *chain(*strides), *(0, 0) * missing,
+        *chain(*addresses), *(0, 0, 0, 0) * missing, *chain(*strides), *(0, 0) * missing,
         *_thread_functions(),
     )  # fmt: skip
     _run(host, "sums_of_couples" if in_bfloat16 else "sums_of_products", values, threads)

@@ -1,11 +1,11 @@
 """LLVM code for sums over steps of products, and for packing what the loop over time reads.
 
 `sums_of_products`: C[m, n] = Σ_r A[r, m] B[r, n] for one B or two, for weight gradients, whose
-operands lie row after row as the loops left them; a library's product would want them turned
-first. Some rows at a time (DEPTH), B's columns are copied into panels of two vectors, and A's into
-tiles of a few columns, of which some (TILES_AT_ONCE) meet each panel before the next; a tile ×
-panel product keeps its sums in registers. Threads share A's columns, each with panels of its own.
-Σ_r A[r, m] comes with it.
+operands lie row after row as the loops left them, B's also where a table says; a library's product
+would want them turned first. Some rows at a time (DEPTH), B's columns are copied into panels of two
+vectors, and A's into tiles of a few columns, of which some (TILES_AT_ONCE) meet each panel before
+the next; a tile × panel product keeps its sums in registers. Threads share A's columns, each with
+panels of its own. Σ_r A[r, m] comes with it.
 
 `sums_of_couples` is the same in bfloat16: couples of neighbouring r, rounded as they are copied.
 
@@ -39,7 +39,7 @@ BLOCK_ROWS = 120  # whose couples a core's own caches hold, with a panel of the 
 CHUNK = 64  # of the depth, so that what is written to stays in the nearest cache
 SUM_ARGUMENTS = (
     "rows", "m", "a", "a_row", "sums", "scratch", "scratch_thread",
-    *(f"{name}{k}" for k in range(OPERANDS) for name in ("n", "b", "c")),
+    *(f"{name}{k}" for k in range(OPERANDS) for name in ("n", "b", "places", "c")),
     *(f"{name}{k}_row" for k in range(OPERANDS) for name in ("b", "c")),
     "thread_number", "thread_count",
 )  # fmt: skip
@@ -135,6 +135,14 @@ class _Operand:
     b_row: ir.Value
     c: ir.Value
     c_row: ir.Value
+    places: ir.Value  # of B's rows, if they have any
+    has_places: ir.Value
+
+    def row(self, builder: ir.IRBuilder, r: ir.Value) -> ir.Value:
+        """Where B's row r lies."""
+        index = builder.select(self.has_places, r, integer(0))
+        place = builder.load(builder.gep(self.places, [index], source_etype=I64), typ=I64, align=8)
+        return builder.select(self.has_places, place, r)
 
 
 def _sums_of_products(function: ir.Function, host: Host, *, in_bfloat16: bool) -> None:
@@ -149,7 +157,10 @@ def _sums_of_products(function: ir.Function, host: Host, *, in_bfloat16: bool) -
         pointers = [builder.inttoptr(given[f"{name}{k}"], POINTER) for name in "bc"]
         strides = [given[f"{name}{k}_row"] for name in "bc"]
         b, c = zip(pointers, strides, strict=True)
-        operands.append(_Operand(given[f"n{k}"], panels, to, *b, *c))
+        has_places = builder.icmp_signed("!=", given[f"places{k}"], integer(0))
+        asked = builder.inttoptr(given[f"places{k}"], POINTER)
+        places = builder.select(has_places, asked, function.args[0])  # any memory, if there is none
+        operands.append(_Operand(given[f"n{k}"], panels, to, *b, *c, places, has_places))
         to = offset(builder, to, builder.mul(panels, integer(panel_size)))
     first, stop = given.share(_ceiling(builder, given["m"], columns))
     with loop(builder, 0, given["rows"], DEPTH) as start:
@@ -205,7 +216,7 @@ def _copy_panel(
             for j, mask in enumerate(masks):
                 values = []
                 for i in range(rows):
-                    row = builder.add(builder.add(start, r), integer(i))
+                    row = operand.row(builder, builder.add(builder.add(start, r), integer(i)))
                     at = builder.add(builder.mul(row, operand.b_row), column)
                     at = builder.add(at, integer(j * lanes))
                     values.append(v.load(offset(builder, operand.b, at), mask))

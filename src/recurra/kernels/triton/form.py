@@ -15,7 +15,8 @@ from recurra.kernels.form import Form
 from recurra.kernels.gradient import Back, in_gradient_order
 from recurra.kernels.plan import Options
 from recurra.kernels.planner import plan_for
-from recurra.kernels.scan import Scan, gather_batch
+from recurra.kernels.scan import Scan, gather_batch, in_rows
+from recurra.kernels.schedule import Rows
 from recurra.kernels.triton.code import Code, code_for
 from recurra.kernels.triton.emitter import COUNTER_SPACING, needs_joins, power_of_two
 from recurra.reference import Parameters, Tensors
@@ -88,11 +89,13 @@ class TritonForm(Form):
     def times(self, rows: Tensor, weight: Tensor, *, is_full: bool) -> Tensor:
         return self._product(rows, weight)
 
-    def sums_of_products(
-        self, left: Tensor, rights: Sequence[Tensor]
-    ) -> tuple[list[Tensor], Tensor]:
-        flat = (right.flatten(0, -2) for right in rights)
-        return [self._product(left.t(), right) for right in flat], left.sum(0)
+    def sums_of_products(self, left: Tensor, rights: Sequence[Rows]) -> tuple[list[Tensor], Tensor]:
+        found = []
+        for numbers, places in rights:
+            flat = numbers.flatten(0, -2)
+            own = flat if places is None else flat.index_select(0, places)
+            found.append(self._product(left.t(), own))
+        return found, left.sum(0)
 
     def _product(self, left: Tensor, right: Tensor) -> Tensor:
         """By torch's own library, with operands as exact as the loop's products."""
@@ -148,7 +151,8 @@ class TritonForm(Form):
         given["grad_vectors_at"] = back.vectors
         for k, (carry, gradient) in enumerate(zip(back.carry, sequences, strict=True)):
             given[f"carry{k}_at"] = carry
-            given[f"sequence{k}_at"] = carry if gradient is None else gradient.contiguous()
+            own = carry if gradient is None else in_rows(self, gradient, run.schedule)
+            given[f"sequence{k}_at"] = own.contiguous()
             given[f"HAS_SEQUENCE{k}"] = gradient is not None
         for k, initial in enumerate(back.initial):
             given[f"initial{k}_at"] = initial
