@@ -14,6 +14,7 @@ from recurra.kernels.cpu.host import Host, find_host
 from recurra.kernels.cpu.passes import Frame, Pass
 from recurra.kernels.cpu.products import (
     along_rows,
+    is_own_faster,
     library_linear,
     linear,
     pack_address,
@@ -156,17 +157,20 @@ class CpuForm(Form):
         have to adapt itself; that takes up to a millisecond.
         """
         in_bfloat16 = self.options.in_bfloat16
-        if rows.shape[1] == 1 or (is_full and not in_bfloat16):
+        if rows.shape[1] == 1 or (is_full and self._asks_library(rows, weight)):
             return library_linear(rows, weight, bias)
         return linear(rows, weight, bias, self.host, in_bfloat16=in_bfloat16, memory=lent)
 
     def times(self, rows: Tensor, weight: Tensor, *, is_full: bool) -> Tensor:
         in_bfloat16 = self.options.in_bfloat16
-        if is_full and not in_bfloat16:
+        if is_full and self._asks_library(rows, weight):
             return library_linear(rows, weight.t())
         turned = along_rows(weight, self.host) if in_bfloat16 else weight
         packed, units = pack_turned(turned, self.host, "input"), weight.shape[1]
         return product_of_rows(rows, packed, units, None, self.host, in_bfloat16=in_bfloat16)
+
+    def _asks_library(self, rows: Tensor, weight: Tensor) -> bool:
+        return not self.options.in_bfloat16 and not is_own_faster(rows, weight, self.host)
 
     def sums_of_products(self, left: Tensor, rights: Sequence[Rows]) -> tuple[list[Tensor], Tensor]:
         return sums_of_products(left, rights, self.host, in_bfloat16=self.options.in_bfloat16)

@@ -2,10 +2,10 @@
 
 `sums_of_products`: C[m, n] = Σ_r A[r, m] B[r, n] for one B or two, for weight gradients, whose
 operands lie row after row as the loops left them, B's also where a table says; a library's product
-would want them turned first. Some rows at a time (DEPTH), B's columns are copied into panels of two
-vectors, and A's into tiles of a few columns, of which some (TILES_AT_ONCE) meet each panel before
-the next; a tile × panel product keeps its sums in registers. Threads share A's columns, each with
-panels of its own. Σ_r A[r, m] comes with it.
+would want them turned first. Some rows at a time (`panel_depth`), B's columns are copied into
+panels of two vectors, and A's into tiles of a few columns, of which some (TILES_AT_ONCE) meet each
+panel before the next; a tile × panel product keeps its sums in registers. Threads share A's
+columns, each with panels of its own. Σ_r A[r, m] comes with it.
 
 `sums_of_couples` is the same in bfloat16: couples of neighbouring r, rounded as they are copied.
 
@@ -30,7 +30,6 @@ from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.tiles import MAX_VECTORS, call_tiles
 from recurra.kernels.cpu.vector import F32, I64, POINTER, Vectors, integer, offset
 
-DEPTH = 256
 TILES_AT_ONCE = 16  # whose columns of A stay in a core's own cache while a panel passes by
 OPERANDS = 2  # that may share A
 PANEL_VECTORS = 2
@@ -58,6 +57,14 @@ def tile_columns(host: Host) -> int:
     return 12 if host.registers >= 32 else 6
 
 
+def panel_depth(host: Host) -> int:
+    """Rows of a panel: so many that it stays in a core's nearest cache.
+
+    Measured: 3 to 8 % faster with 384 than with 256 for 8 lanes (Zen 3).
+    """
+    return 384 if host.lanes == 8 else 256
+
+
 def panel_columns(host: Host) -> int:
     return PANEL_VECTORS * host.lanes
 
@@ -67,7 +74,7 @@ def scratch_size(host: Host, sizes: tuple[int, ...]) -> int:
     """Numbers of scratch for a thread: all panels of operands with so many columns, tiles of A."""
     width = panel_columns(host)
     panels = sum(-(-n // width) for n in sizes)
-    return DEPTH * (panels * width + TILES_AT_ONCE * tile_columns(host)) + 2 * width
+    return panel_depth(host) * (panels * width + TILES_AT_ONCE * tile_columns(host)) + 2 * width
 
 
 def build_products(host: Host) -> ir.Module:
@@ -149,7 +156,8 @@ def _sums_of_products(function: ir.Function, host: Host, *, in_bfloat16: bool) -
     tiles = [_tile(function.module, host, v, in_bfloat16) for v in range(1, PANEL_VECTORS + 1)]
     given = _Arguments(function, SUM_ARGUMENTS)
     builder, columns, width = given.builder, tile_columns(host), panel_columns(host)
-    panel_size, tile_size = DEPTH * width, DEPTH * columns
+    most = panel_depth(host)
+    panel_size, tile_size = most * width, most * columns
     to = given.at("scratch", builder.mul(given.thread, given["scratch_thread"]))
     operands = []
     for k in range(OPERANDS):
@@ -163,8 +171,8 @@ def _sums_of_products(function: ir.Function, host: Host, *, in_bfloat16: bool) -
         operands.append(_Operand(given[f"n{k}"], panels, to, *b, *c, places, has_places))
         to = offset(builder, to, builder.mul(panels, integer(panel_size)))
     first, stop = given.share(_ceiling(builder, given["m"], columns))
-    with loop(builder, 0, given["rows"], DEPTH) as start:
-        count = least(builder, integer(DEPTH), builder.sub(given["rows"], start))
+    with loop(builder, 0, given["rows"], most) as start:
+        count = least(builder, integer(most), builder.sub(given["rows"], start))
         depth = _ceiling(builder, count, 2) if in_bfloat16 else count
         for operand in operands:
             with loop(builder, 0, operand.panels) as p:
@@ -205,7 +213,7 @@ def _copy_panel(
     builder, lanes, width = given.builder, host.lanes, panel_columns(host)
     v = Vectors(builder, host)
     column = builder.mul(p, integer(width))
-    to = offset(builder, operand.at, builder.mul(p, integer(DEPTH * width)))
+    to = offset(builder, operand.at, builder.mul(p, integer(panel_depth(host) * width)))
     left = builder.sub(operand.n, column)
     masks = [v.mask_below(builder.sub(left, integer(j * lanes))) for j in range(PANEL_VECTORS)]
     for rows, first, stop in _turns(builder, count, in_bfloat16):

@@ -2,9 +2,9 @@
 
 A tile keeps m × vectors accumulators in registers. A is read as it lies (rows `lda` apart), one
 number at a time; B is packed, the vectors of one k after another. With few rows the sum over k is
-split over several sets of accumulators, because one set would wait for its own results. While a
-panel is multiplied, the next one is asked for: where R is larger than a core's own cache, the loop
-over time waited for it a fifth of its time.
+split over several sets of accumulators, because one set would wait for its own results. B's numbers
+are asked for ahead of time: where R is larger than a core's own cache, the loop over time waited
+for it a fifth of its time.
 
 In bfloat16, A and B hold couples: two neighbouring k in the place of one number. Depth and strides
 count couples then, and C is float32 as ever.
@@ -22,6 +22,9 @@ MAX_VECTORS = 2
 # accumulators in flight that keep two multipliers of four steps' latency busy
 IN_FLIGHT = 8
 UNROLL = 4
+LINE_BYTES = 64
+FEW_ROWS = 2  # of a tile
+NEAR = 512  # numbers ahead of those that few rows use
 
 
 def max_rows(host: Host) -> int:
@@ -122,6 +125,21 @@ def _build_tile(module: ir.Module, host: Host, vectors: int, rows: int, in_bfloa
     builder.ret_void()
 
 
+def _ask_ahead(v: Vectors, rows: int, b: ir.Value, first: ir.Value, panel: ir.Value) -> None:
+    """Ask for B's numbers before they are due: of the next panel, which lies behind this one.
+
+    With vectors of 8 lanes that costs a tenth of the loop, more than it gives; but one or two rows
+    use B's numbers up as fast as they come, and run up to 1.5 times as fast with those asked for
+    that are a few dozen steps ahead. (Measured on Zen 3; with 16 lanes on Zen 4 and 5.)
+    """
+    builder, line = v.builder, LINE_BYTES // 4
+    if v.lanes < line and rows > FEW_ROWS:
+        return
+    ahead = builder.add(first, integer(NEAR) if v.lanes < line else panel)
+    for j in range(0, MAX_VECTORS * v.lanes, line):
+        v.prefetch(offset(builder, b, builder.add(ahead, integer(j))))
+
+
 def _start(v: Vectors, start: ir.Value, vectors: int) -> list[ir.Value]:
     """The vectors at an address, or zeros if it is null."""
     builder = v.builder
@@ -171,10 +189,8 @@ def _loop(
             v.load(offset(builder, b, builder.add(first, integer(j * v.lanes))))
             for j in range(vectors)
         ]
-        if unroll > 1 and vectors == MAX_VECTORS:  # the next panel lies behind this one
-            ahead = builder.add(first, builder.mul(stop, integer(vectors * v.lanes)))
-            for j in range(vectors):
-                v.prefetch(offset(builder, b, builder.add(ahead, integer(j * v.lanes))))
+        if unroll > 1 and vectors == MAX_VECTORS:
+            _ask_ahead(v, len(rows), b, first, builder.mul(stop, integer(vectors * v.lanes)))
         chosen = step % len(sums)
         products = []
         for i, row in enumerate(rows):
