@@ -22,7 +22,7 @@ MAX_VECTORS = 2
 # accumulators in flight that keep two multipliers of four steps' latency busy
 IN_FLIGHT = 8
 UNROLL = 4
-LINE_BYTES = 64
+LINE = 16  # numbers in a line of the cache
 FEW_ROWS = 2  # of a tile
 NEAR = 512  # numbers ahead of those that few rows use
 
@@ -41,11 +41,13 @@ def tile_name(vectors: int, rows: int) -> str:
 
 
 def tile_type() -> ir.FunctionType:
-    """(A, lda, B, depth, C, ldc, adds, start): strides in numbers; adds ≠ 0 adds to what C holds.
+    """(A, lda, B, depth, C, ldc, adds, start, later); strides are in numbers.
 
-    `start` is the address of the tile's vectors of numbers that are in every row's sums, or null.
+    If adds ≠ 0, the sums are added to what C holds. `start` is the address of the tile's vectors of
+    numbers that are in every row's sums, or null; `later` that of what to ask the memory for.
     """
-    return ir.FunctionType(ir.VoidType(), [POINTER, I64, POINTER, I64, POINTER, I64, I64, POINTER])
+    kinds = [POINTER, I64, POINTER, I64, POINTER, I64, I64, POINTER, POINTER]
+    return ir.FunctionType(ir.VoidType(), kinds)
 
 
 def call_tiles(
@@ -85,7 +87,11 @@ def call_tiles(
         a_tile = offset(builder, a, builder.mul(low, lda))
         c_tile = offset(builder, c, builder.mul(low, ldc))
         first = ir.Constant(POINTER, None) if start is None else start
-        numbers = [a_tile, lda, b, depth, c_tile, ldc, integer(int(adds)), first]
+        # each of UNROLL tiles asks for another part of the next panel, a line every UNROLL steps
+        share = builder.mul(builder.and_(part, integer(UNROLL - 1)), depth)
+        done = builder.mul(depth, integer(vectors * host.lanes))
+        later = offset(builder, b, builder.add(done, builder.mul(share, integer(LINE // UNROLL))))
+        numbers = [a_tile, lda, b, depth, c_tile, ldc, integer(int(adds)), first, later]
         builder.call(Code(code, tile_type()), numbers)
 
 
@@ -100,7 +106,7 @@ def build_tiles(host: Host, *, in_bfloat16: bool) -> ir.Module:
 
 def _build_tile(module: ir.Module, host: Host, vectors: int, rows: int, in_bfloat16: bool) -> None:
     function = ir.Function(module, tile_type(), tile_name(vectors, rows))
-    a, lda, b, depth, c, ldc, adds, start = function.args
+    a, lda, b, depth, c, ldc, adds, start, later = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     v = Vectors(builder, host)
     sets = min(UNROLL, max(1, IN_FLIGHT // (rows * vectors)))
@@ -116,28 +122,36 @@ def _build_tile(module: ir.Module, host: Host, vectors: int, rows: int, in_bfloa
     first = [_start(v, start, vectors)] * rows
     whole = builder.and_(depth, integer(-UNROLL))
     fused = v.fused_couples if in_bfloat16 else v.fused
-    sums = _loop(
-        v, fused, starts, b, integer(0), whole, [first, *[zero] * (sets - 1)], vectors, UNROLL
-    )
+    operands, beginning = (starts, b, later), [first, *[zero] * (sets - 1)]
+    sums = _loop(v, fused, operands, (integer(0), whole), beginning, vectors, UNROLL)
     total = [[_tree(v, [s[i][j] for s in sums]) for j in range(vectors)] for i in range(rows)]
-    (total,) = _loop(v, fused, starts, b, whole, depth, [total], vectors, 1)
+    (total,) = _loop(v, fused, operands, (whole, depth), [total], vectors, 1)
     _write(v, total, targets, builder.icmp_signed("!=", adds, integer(0)))
     builder.ret_void()
 
 
-def _ask_ahead(v: Vectors, rows: int, b: ir.Value, first: ir.Value, panel: ir.Value) -> None:
-    """Ask for B's numbers before they are due: of the next panel, which lies behind this one.
+def _ask_ahead(
+    v: Vectors, rows: int, b: ir.Value, k: ir.Value, step: int, stop: ir.Value, later: ir.Value
+) -> None:
+    """Ask for numbers of B before they are due, at step k + `step` of a loop up to `stop`.
 
-    With vectors of 8 lanes that costs a tenth of the loop, more than it gives; but one or two rows
-    use B's numbers up as fast as they come, and run up to 1.5 times as fast with those asked for
-    that are a few dozen steps ahead. (Measured on Zen 3; with 16 lanes on Zen 4 and 5.)
+    With vectors of 16 lanes (Zen 4, 5), each step asks for its like of the next panel, which lies
+    behind this one. With fewer (Zen 3), that costs a tenth of the loop, more than it gives. There
+    each tile asks for a part of the next panel, with one line every few steps: 8 % of the loop
+    where R comes from the memory. A tile of one or two rows uses B's numbers up as fast as they
+    come, and runs up to 1.5 times as fast with those asked for that are a few dozen steps ahead.
     """
-    builder, line = v.builder, LINE_BYTES // 4
-    if v.lanes < line and rows > FEW_ROWS:
-        return
-    ahead = builder.add(first, integer(NEAR) if v.lanes < line else panel)
-    for j in range(0, MAX_VECTORS * v.lanes, line):
-        v.prefetch(offset(builder, b, builder.add(ahead, integer(j))))
+    builder = v.builder
+    width, at = MAX_VECTORS * v.lanes, builder.add(k, integer(step))
+    first = builder.mul(at, integer(width))
+    if v.lanes >= LINE:
+        behind = builder.add(first, builder.mul(stop, integer(width)))
+        for j in range(0, width, LINE):
+            v.prefetch(offset(builder, b, builder.add(behind, integer(j))))
+    elif rows <= FEW_ROWS:
+        v.prefetch(offset(builder, b, builder.add(first, integer(NEAR))))
+    elif step == 0:
+        v.prefetch(offset(builder, later, builder.mul(k, integer(LINE // UNROLL))))
 
 
 def _start(v: Vectors, start: ir.Value, vectors: int) -> list[ir.Value]:
@@ -164,15 +178,22 @@ def _tree(v: Vectors, values: list[ir.Value]) -> ir.Value:
 def _loop(
     v: Vectors,
     fused: Callable[[ir.Value, ir.Value, ir.Value], ir.Value],
-    rows: list[ir.Value],
-    b: ir.Value,
-    start: ir.Value,
-    stop: ir.Value,
+    operands: tuple[list[ir.Value], ir.Value, ir.Value],
+    bounds: tuple[ir.Value, ir.Value],
     sums: list[list[list[ir.Value]]],
     vectors: int,
     unroll: int,
 ) -> list[list[list[ir.Value]]]:
-    """Add the products of k in start..stop to the sums, `unroll` at a time."""
+    """Add products to the sums, `unroll` at a time.
+
+    Args:
+        v, fused: write the code.
+        operands: A's rows, B, and `later` of `tile_type`.
+        bounds: k from which to which.
+        sums: sets of the tile's sums.
+        vectors, unroll: of the panel; of the loop.
+    """
+    (rows, b, later), (start, stop) = operands, bounds
     builder, function = v.builder, v.builder.function
     before = builder.block
     body, after = (function.append_basic_block(name) for name in ("body", "after"))
@@ -190,7 +211,7 @@ def _loop(
             for j in range(vectors)
         ]
         if unroll > 1 and vectors == MAX_VECTORS:
-            _ask_ahead(v, len(rows), b, first, builder.mul(stop, integer(vectors * v.lanes)))
+            _ask_ahead(v, len(rows), b, k, step, stop, later)
         chosen = step % len(sums)
         products = []
         for i, row in enumerate(rows):
