@@ -13,7 +13,7 @@ from recurra.kernels.cpu.compiler import MachineCode, compile_cached
 from recurra.kernels.cpu.driver import Layout, build_driver, make_layout, scratch_blocks
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.threads import address_in_process, openmp
-from recurra.kernels.cpu.tiles import MAX_VECTORS, build_tiles, max_rows, tile_name
+from recurra.kernels.cpu.tiles import build_tiles, tile_names
 from recurra.kernels.plan import Options, Phase, Plan, Product
 from recurra.kernels.planner import plan_for
 
@@ -77,13 +77,13 @@ def _file_name(name: str) -> str:
 
 @cache
 def tile_table(host: Host, *, in_bfloat16: bool) -> tuple[Tensor, MachineCode]:
-    """The addresses of all tiles, (vectors - 1)·16 + rows; and what keeps them alive."""
+    """The addresses of all tiles, in their places; and what keeps them alive."""
     name = "tiles-bfloat16" if in_bfloat16 else "tiles"
     machine = compile_cached(name, name, lambda: build_tiles(host, in_bfloat16=in_bfloat16), host)
-    table = torch.zeros(MAX_VECTORS * 16, dtype=torch.int64)
-    for vectors in range(1, MAX_VECTORS + 1):
-        for rows in range(1, max_rows(host) + 1):
-            table[(vectors - 1) * 16 + rows] = machine.address(tile_name(vectors, rows))
+    places = tile_names(host)
+    table = torch.zeros(max(places) + 1, dtype=torch.int64)
+    for place, tile in places.items():
+        table[place] = machine.address(tile)
     return table, machine
 
 

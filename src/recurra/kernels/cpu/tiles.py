@@ -23,8 +23,7 @@ MAX_VECTORS = 2
 IN_FLIGHT = 8
 UNROLL = 4
 LINE = 16  # numbers in a line of the cache
-FEW_ROWS = 2  # of a tile
-NEAR = 512  # numbers ahead of those that few rows use
+NEAR = 512  # numbers ahead of those that a panel's only tile uses
 
 
 def max_rows(host: Host) -> int:
@@ -36,8 +35,30 @@ def max_rows(host: Host) -> int:
     return 10 if host.registers >= 32 else 6
 
 
-def tile_name(vectors: int, rows: int) -> str:
-    return f"tile_{vectors}_{rows}"
+def tile_names(host: Host) -> dict[int, str]:
+    """Which tile is in which place of the table of addresses."""
+    return {
+        _place(vectors, rows, is_only): _name(vectors, rows, is_only and _differs(host, vectors))
+        for vectors, rows in _sizes(host)
+        for is_only in (False, True)
+    }
+
+
+def _sizes(host: Host) -> list[tuple[int, int]]:
+    return [(v, r) for v in range(1, MAX_VECTORS + 1) for r in range(1, max_rows(host) + 1)]
+
+
+def _differs(host: Host, vectors: int) -> bool:
+    """Whether a panel's only tile has code of its own; see `_ask_ahead`."""
+    return vectors == MAX_VECTORS and host.lanes < LINE
+
+
+def _place(vectors: int, rows: int, is_only: bool) -> int:
+    return (is_only * MAX_VECTORS + vectors - 1) * 16 + rows
+
+
+def _name(vectors: int, rows: int, is_only: bool) -> str:
+    return f"tile_{vectors}_{rows}" + ("_only" if is_only else "")
 
 
 def tile_type() -> ir.FunctionType:
@@ -78,10 +99,12 @@ def call_tiles(
     """
     (a, lda), (b, depth), (c, ldc) = rows, panel, results
     parts = builder.sdiv(builder.add(count, integer(max_rows(host) - 1)), integer(max_rows(host)))
+    is_only = builder.icmp_signed("==", parts, integer(1))
     with loop(builder, 0, parts) as part:
         low = builder.sdiv(builder.mul(count, part), parts)
         high = builder.sdiv(builder.mul(count, builder.add(part, integer(1))), parts)
-        slot = builder.add(integer((vectors - 1) * 16), builder.sub(high, low))
+        bank = builder.select(is_only, *(integer(_place(vectors, 0, o)) for o in (True, False)))
+        slot = builder.add(bank, builder.sub(high, low))
         entry = builder.gep(table, [slot], source_etype=I64)
         code = builder.inttoptr(builder.load(entry, typ=I64, align=8), POINTER)
         a_tile = offset(builder, a, builder.mul(low, lda))
@@ -98,14 +121,17 @@ def call_tiles(
 def build_tiles(host: Host, *, in_bfloat16: bool) -> ir.Module:
     """A module with every tile that this host uses."""
     module = ir.Module("tiles")
-    for vectors in range(1, MAX_VECTORS + 1):
-        for rows in range(1, max_rows(host) + 1):
-            _build_tile(module, host, vectors, rows, in_bfloat16)
+    for vectors, rows in _sizes(host):
+        for is_only in (False, True) if _differs(host, vectors) else (False,):
+            function = ir.Function(module, tile_type(), _name(vectors, rows, is_only))
+            _build_tile(function, host, vectors, rows, is_only, in_bfloat16)
     return module
 
 
-def _build_tile(module: ir.Module, host: Host, vectors: int, rows: int, in_bfloat16: bool) -> None:
-    function = ir.Function(module, tile_type(), tile_name(vectors, rows))
+def _build_tile(
+    function: ir.Function, host: Host, vectors: int, rows: int, is_only: bool, in_bfloat16: bool
+) -> None:
+    """`is_only`: the rows are all that this panel meets."""
     a, lda, b, depth, c, ldc, adds, start, later = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     v = Vectors(builder, host)
@@ -123,7 +149,7 @@ def _build_tile(module: ir.Module, host: Host, vectors: int, rows: int, in_bfloa
     whole = builder.and_(depth, integer(-UNROLL))
     fused = v.fused_couples if in_bfloat16 else v.fused
     operands, beginning = (starts, b, later), [first, *[zero] * (sets - 1)]
-    sums = _loop(v, fused, operands, (integer(0), whole), beginning, vectors, UNROLL)
+    sums = _loop(v, fused, operands, (integer(0), whole), beginning, vectors, UNROLL, is_only)
     total = [[_tree(v, [s[i][j] for s in sums]) for j in range(vectors)] for i in range(rows)]
     (total,) = _loop(v, fused, operands, (whole, depth), [total], vectors, 1)
     _write(v, total, targets, builder.icmp_signed("!=", adds, integer(0)))
@@ -131,15 +157,22 @@ def _build_tile(module: ir.Module, host: Host, vectors: int, rows: int, in_bfloa
 
 
 def _ask_ahead(
-    v: Vectors, rows: int, b: ir.Value, k: ir.Value, step: int, stop: ir.Value, later: ir.Value
+    v: Vectors,
+    b: ir.Value,
+    k: ir.Value,
+    step: int,
+    stop: ir.Value,
+    later: ir.Value,
+    is_only: bool,
 ) -> None:
     """Ask for numbers of B before they are due, at step k + `step` of a loop up to `stop`.
 
     With vectors of 16 lanes (Zen 4, 5), each step asks for its like of the next panel, which lies
     behind this one. With fewer (Zen 3), that costs a tenth of the loop, more than it gives. There
     each tile asks for a part of the next panel, with one line every few steps: 8 % of the loop
-    where R comes from the memory. A tile of one or two rows uses B's numbers up as fast as they
-    come, and runs up to 1.5 times as fast with those asked for that are a few dozen steps ahead.
+    where R comes from the memory. A tile that is the only one of its panel uses B's numbers up as
+    fast as they come, and runs up to 1.5 times as fast with those asked for that are some dozens of
+    steps ahead.
     """
     builder = v.builder
     width, at = MAX_VECTORS * v.lanes, builder.add(k, integer(step))
@@ -148,7 +181,7 @@ def _ask_ahead(
         behind = builder.add(first, builder.mul(stop, integer(width)))
         for j in range(0, width, LINE):
             v.prefetch(offset(builder, b, builder.add(behind, integer(j))))
-    elif rows <= FEW_ROWS:
+    elif is_only:
         v.prefetch(offset(builder, b, builder.add(first, integer(NEAR))))
     elif step == 0:
         v.prefetch(offset(builder, later, builder.mul(k, integer(LINE // UNROLL))))
@@ -183,6 +216,7 @@ def _loop(
     sums: list[list[list[ir.Value]]],
     vectors: int,
     unroll: int,
+    is_only: bool = False,
 ) -> list[list[list[ir.Value]]]:
     """Add products to the sums, `unroll` at a time.
 
@@ -191,7 +225,7 @@ def _loop(
         operands: A's rows, B, and `later` of `tile_type`.
         bounds: k from which to which.
         sums: sets of the tile's sums.
-        vectors, unroll: of the panel; of the loop.
+        vectors, unroll, is_only: of the panel; of the loop; see `_build_tile`.
     """
     (rows, b, later), (start, stop) = operands, bounds
     builder, function = v.builder, v.builder.function
@@ -211,7 +245,7 @@ def _loop(
             for j in range(vectors)
         ]
         if unroll > 1 and vectors == MAX_VECTORS:
-            _ask_ahead(v, len(rows), b, k, step, stop, later)
+            _ask_ahead(v, b, k, step, stop, later, is_only)
         chosen = step % len(sums)
         products = []
         for i, row in enumerate(rows):
