@@ -10,6 +10,7 @@ from recurra import State
 from recurra.cells import CELLS
 from recurra.errors import ArgumentError, NotSupportedByBackend, ShapeError
 from recurra.layers import GRU, IRNN, LSTM, RNN, Jordan, Recurrent
+from recurra.layers.state import shared_zeros
 
 X = torch.float64
 
@@ -329,3 +330,31 @@ def test_masks_and_residual_layers_read_rows_too():
     distinct, rows = torch.randn(4, 5), torch.randint(4, (6, 2))
     with torch.no_grad():
         torch.testing.assert_close(layer(distinct, rows=rows)[0], layer(distinct[rows])[0])
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_who_writes_to_a_last_state_changes_nobody_elses(steps):
+    layer, x = GRU(3, 4), torch.randn(5, 2, 3)
+    expected = layer(x)[0].detach()
+    with torch.no_grad():
+        _, h_n = layer(x[:steps])
+        h_n.fill_(7.0)
+        assert (layer(x[:0])[1] == 0).all()
+    torch.testing.assert_close(layer(x)[0].detach(), expected, rtol=0, atol=0)
+
+
+def test_zeros_that_were_written_to_are_made_anew():
+    like = torch.zeros(1)
+    zeros = shared_zeros(((4,),), 1, 2, like)
+    assert shared_zeros(((4,),), 1, 2, like) is zeros
+    zeros.layers[0][0].fill_(1.0)
+    assert (shared_zeros(((4,),), 1, 2, like).layers[0][0] == 0).all()
+
+
+def test_training_may_follow_inference_mode():
+    layer, x = GRU(3, 11), torch.randn(5, 2, 3)
+    with torch.inference_mode():
+        expected = layer(x)[0].clone()
+    y = layer(x)[0]
+    y.sum().backward()
+    torch.testing.assert_close(y.detach(), expected)
