@@ -51,12 +51,13 @@ def test_sums_of_products_equal_those_in_float64(host, rows, m, n):
     left, right = torch.randn(rows, m + 3)[:, 1 : m + 1], torch.randn(rows, n + 2)[:, 2:]
     other = torch.randn(rows, m + 40)[:, :-1]  # more panels than the first
     for rights in ([right], [right, other]):
-        products, sums = sums_of_products(left, [Rows(right) for right in rights], host)
-        for product, b in zip(products, rights, strict=True):
+        found = sums_of_products(left, [Rows(right) for right in rights], host)
+        assert len({t.data_ptr() for pair in found for t in pair}) == 2 * len(rights)
+        for (product, sums), b in zip(found, rights, strict=True):
             expected = left.double().t() @ b.double()
             scale = (left.double().abs().t() @ b.double().abs()).clamp_min(1)
             assert ((product - expected).abs() / scale).max() < 1e-6
-        torch.testing.assert_close(sums, left.sum(0), rtol=1e-5, atol=1e-4)
+            torch.testing.assert_close(sums, left.sum(0), rtol=1e-5, atol=1e-4)
 
 
 in_bfloat16 = pytest.mark.skipif(
@@ -69,7 +70,7 @@ in_bfloat16 = pytest.mark.skipif(
 def test_products_in_bfloat16_are_those_of_the_rounded_numbers(rows, m, n):
     left, right = torch.randn(rows, m + 3)[:, 1 : m + 1], torch.randn(rows, n + 2)[:, 2:]
     a, b = left.bfloat16().double(), right.bfloat16().double()
-    (product,), sums = sums_of_products(left, [Rows(right)], find_host(), in_bfloat16=True)
+    ((product, sums),) = sums_of_products(left, [Rows(right)], find_host(), in_bfloat16=True)
     scale = (a.abs().t() @ b.abs()).clamp_min(1)
     assert ((product - a.t() @ b).abs() / scale).max() < 1e-6
     torch.testing.assert_close(sums, left.sum(0), rtol=1e-5, atol=1e-4)  # of exact numbers
@@ -115,7 +116,7 @@ def test_couples_are_neighbours_rounded_to_bfloat16(depth, units):
 @given(st.integers(0, 40), st.integers(1, 60), st.integers(1, 60))
 def test_sums_of_products_of_any_size(rows, m, n):
     left, right = torch.randn(rows, m), torch.randn(rows, n)
-    (product,), sums = sums_of_products(left, [Rows(right)], find_host())
+    ((product, sums),) = sums_of_products(left, [Rows(right)], find_host())
     torch.testing.assert_close(product, left.t() @ right, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(sums, left.sum(0), rtol=1e-4, atol=1e-4)
 
@@ -126,8 +127,8 @@ def test_sums_of_products_take_rows_from_where_a_table_says(rows, m, n, random):
     places = torch.tensor([random.randrange(50) for _ in range(rows)])
     left, right = torch.randn(rows, m), torch.randn(50, n)
     other = torch.randn(rows, n)
-    given = [Rows(right, places), Rows(other)]
-    (product, plain), _ = sums_of_products(left, given, find_host())
+    given = [Rows(right, places), Rows(torch.cat([torch.ones(2, n), other]), first=2)]
+    (product, _), (plain, _) = sums_of_products(left, given, find_host())
     torch.testing.assert_close(product, left.t() @ right[places], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(plain, left.t() @ other, rtol=1e-4, atol=1e-4)
 

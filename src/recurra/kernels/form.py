@@ -122,8 +122,8 @@ class Form:
         """rows @ weight, likewise."""
         raise NotImplementedError
 
-    def sums_of_products(self, left: Tensor, rights: Sequence[Rows]) -> tuple[list[Tensor], Tensor]:
-        """left.T @ right for one or two, likewise, and the sum of left's rows."""
+    def sums_of_products(self, left: Tensor, rights: Sequence[Rows]) -> list[tuple[Tensor, Tensor]]:
+        """left.T @ right for one or two, likewise; and beside each the sum of left's rows."""
         raise NotImplementedError
 
     def takes_input(self, inputs: int) -> bool:

@@ -135,12 +135,13 @@ def _weight_gradients(run: Scan, back: Back, blocks: Tensor, x: Tensor) -> Param
     rows = Rows(x) if run.rows is not None else Rows(as_rows(x), run.schedule.index)
     order = form.input_order
     if _shares_gradients(run):  # which are then read once, for W and for R
-        (weight, recurrent), bias = form.sums_of_products(blocks, [rows, _operand(run)])
-        weights = [_by_gate(w, order, gates) for w in (weight, recurrent)]
-        bias = _by_gate(bias, order, gates)
-        result = Parameters(weights[0], weights[1], bias, bias.clone())
+        sums = form.sums_of_products(blocks, [rows, _operand(run)])
+        (weight, bias), (other, other_bias) = [
+            (_by_gate(w, order, gates), _by_gate(b, order, gates)) for w, b in sums
+        ]
+        result = Parameters(weight, other, bias, other_bias)
     else:
-        (weight,), bias = form.sums_of_products(blocks, [rows])
+        ((weight, bias),) = form.sums_of_products(blocks, [rows])
         result = Parameters(_by_gate(weight, order, gates), bias_ih=_by_gate(bias, order, gates))
         if form.cell.recurrent:
             weight, bias = _recurrent_gradients(run, back)
@@ -149,7 +150,7 @@ def _weight_gradients(run: Scan, back: Back, blocks: Tensor, x: Tensor) -> Param
                 weight_hh=_by_gate(weight, order, gates), bias_hh=_by_gate(bias, order, gates)
             )
     if form.cell.output is not None:
-        (weight,), bias = form.sums_of_products(back.inner, [Rows(run.kept["inner"])])
+        ((weight, bias),) = form.sums_of_products(back.inner, [Rows(run.kept["inner"])])
         result = result._replace(weight_hr=weight, bias_hr=bias)
     if form.cell.vectors:
         total = back.vectors.sum(0).view(len(form.cell.vectors), -1)[:, : form.hidden]
@@ -169,10 +170,11 @@ def _recurrent_gradients(run: Scan, back: Back) -> tuple[Tensor, Tensor]:
     form, rows = run.form, _hidden_blocks(run, back)
     late = len(form.cell.late_gates) * form.hidden
     early = rows.shape[1] - late
-    (weight,), bias = form.sums_of_products(rows[:, :early], [_operand(run)])
+    ((weight, bias),) = form.sums_of_products(rows[:, :early], [_operand(run)])
     if not late:
         return weight, bias
-    (other,), other_bias = form.sums_of_products(rows[:, early:], [Rows(run.kept["late_operand"])])
+    late_rows = Rows(run.kept["late_operand"])
+    ((other, other_bias),) = form.sums_of_products(rows[:, early:], [late_rows])
     return torch.cat([weight, other]), torch.cat([bias, other_bias])
 
 
@@ -183,5 +185,4 @@ def _operand(run: Scan) -> Rows:
         return Rows(run.kept["operand"])
     if schedule.previous is not None:
         return Rows(states, schedule.previous)
-    first = schedule.batch if schedule.is_reverse else 0
-    return Rows(states[first : first + schedule.rows])
+    return Rows(states, first=schedule.batch if schedule.is_reverse else 0)

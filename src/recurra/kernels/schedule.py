@@ -24,12 +24,14 @@ class Rows(NamedTuple):
 
     Attributes:
         numbers: (…, columns), columns side by side, rows any distance apart.
-        places: (rows,) int64 below the number of rows: which of them comes next; None: all, as
-            they come.
+        places: (rows,) int64 below the number of rows: which of them comes next; None: each in
+            turn.
+        first: without places, the row that comes first.
     """
 
     numbers: Tensor
     places: Tensor | None = None
+    first: int = 0
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ class CpuForm(Form):
     def _asks_library(self, rows: Tensor, weight: Tensor) -> bool:
         return not self.options.in_bfloat16 and not is_own_faster(rows, weight, self.host)
 
-    def sums_of_products(self, left: Tensor, rights: Sequence[Rows]) -> tuple[list[Tensor], Tensor]:
+    def sums_of_products(self, left: Tensor, rights: Sequence[Rows]) -> list[tuple[Tensor, Tensor]]:
         return sums_of_products(left, rights, self.host, in_bfloat16=self.options.in_bfloat16)
 
     # -- the loop ----------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 import ctypes
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import chain
 
 import torch
 from torch import Tensor
@@ -124,38 +123,37 @@ def product_of_rows(
 
 def sums_of_products(
     left: Tensor, rights: Sequence[Rows], host: Host, *, in_bfloat16: bool = False
-) -> tuple[list[Tensor], Tensor]:
-    """left.T @ right, the sum over rows, (m, n), for each right; and the sum of left's rows, (m,).
+) -> list[tuple[Tensor, Tensor]]:
+    """left.T @ right, the sum over rows, (m, n), for each right; beside it the sum of left's rows.
 
-    `in_bfloat16` rounds the operands of the products, not those of the sum.
+    Each has memory of its own. `in_bfloat16` rounds the operands of the products, not those of the
+    sum.
 
     Args:
         left: (rows, m), columns side by side; read once for all.
-        rights: one or two.
+        rights: one or two, as many rows.
         host: the code is for.
         in_bfloat16: see above.
     """
     (rows, m), sizes = left.shape, tuple([right.numbers.shape[-1] for right in rights])
     if not rows or not any(sizes):
-        return [left.new_zeros(m, n) for n in sizes], left.sum(0)
-    results, sums = [left.new_empty(m, n) for n in sizes], left.new_empty(m)
+        return [(left.new_zeros(m, n), left.sum(0)) for n in sizes]
+    results = [(left.new_empty(m, n), left.new_empty(m)) for n in sizes]
     threads = thread_limit() if rows * m * sum(sizes) >= LEAST_PRODUCT else 1
     size = scratch_size(host, sizes)
     panels = scratch("panels", threads * size)
-    pairs = list(zip(rights, results, strict=True))
-    addresses = [
-        (b.shape[-1], b.data_ptr(), 0 if places is None else places.data_ptr(), c.data_ptr())
-        for (b, places), c in pairs
-    ]
-    strides = [(b.stride(-2), c.stride(0)) for (b, _), c in pairs]
-    missing = OPERANDS - len(pairs)
+    operands = []
+    for (b, places, first), (c, sums) in zip(rights, results, strict=True):
+        b_row = b.stride(-2)
+        at, table = b.data_ptr() + 4 * first * b_row, 0 if places is None else places.data_ptr()
+        operands += [b.shape[-1], at, b_row, table, c.data_ptr(), c.stride(0), sums.data_ptr()]
+    missing = [0, 0, 0, 0, 0, 0, results[0][1].data_ptr()] * (OPERANDS - len(rights))
     values = _Values(  # in the order of SUM_ARGUMENTS
-        rows, m, left.data_ptr(), left.stride(0), sums.data_ptr(), panels.data_ptr(), size,
-        *chain(*addresses), *(0, 0, 0, 0) * missing, *chain(*strides), *(0, 0) * missing,
+        rows, m, left.data_ptr(), left.stride(0), panels.data_ptr(), size, *operands, *missing,
         *_thread_functions(),
     )  # fmt: skip
     _run(host, "sums_of_couples" if in_bfloat16 else "sums_of_products", values, threads)
-    return results, sums
+    return results
 
 
 def take_rows(rows: Tensor, places: Tensor, host: Host) -> Tensor:

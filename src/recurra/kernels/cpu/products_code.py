@@ -37,9 +37,9 @@ UNROLL = 4
 BLOCK_ROWS = 120  # whose couples a core's own caches hold, with a panel of the weight
 CHUNK = 64  # of the depth, so that what is written to stays in the nearest cache
 SUM_ARGUMENTS = (
-    "rows", "m", "a", "a_row", "sums", "scratch", "scratch_thread",
-    *(f"{name}{k}" for k in range(OPERANDS) for name in ("n", "b", "places", "c")),
-    *(f"{name}{k}_row" for k in range(OPERANDS) for name in ("b", "c")),
+    "rows", "m", "a", "a_row", "scratch", "scratch_thread",
+    *(f"{name}{k}" for k in range(OPERANDS)
+      for name in ("n", "b", "b_row", "places", "c", "c_row", "sums")),
     "thread_number", "thread_count",
 )  # fmt: skip
 ROW_ARGUMENTS = (
@@ -163,7 +163,7 @@ def _sums_of_products(function: ir.Function, host: Host, *, in_bfloat16: bool) -
     for k in range(OPERANDS):
         panels = _ceiling(builder, given[f"n{k}"], width)
         pointers = [builder.inttoptr(given[f"{name}{k}"], POINTER) for name in "bc"]
-        strides = [given[f"{name}{k}_row"] for name in "bc"]
+        strides = [given[f"{name}_row{k}"] for name in "bc"]
         b, c = zip(pointers, strides, strict=True)
         has_places = builder.icmp_signed("!=", given[f"places{k}"], integer(0))
         asked = builder.inttoptr(given[f"places{k}"], POINTER)
@@ -270,9 +270,11 @@ def _copy_tile(
     is_first = builder.icmp_signed("==", start, integer(0))
     for j, slot in zip(shifts, slots, strict=True):
         mask = v.mask_below(builder.sub(inside, integer(j)))
-        place = given.at("sums", builder.add(column, integer(j)))
-        so_far = builder.select(is_first, v.constant(0.0), v.load(place, mask))
-        v.store(v.add(builder.load(slot, typ=v.type), so_far), place, mask)
+        places = [given.at(f"sums{k}", builder.add(column, integer(j))) for k in range(OPERANDS)]
+        so_far = builder.select(is_first, v.constant(0.0), v.load(places[0], mask))
+        total = v.add(builder.load(slot, typ=v.type), so_far)
+        for place in places:  # of an operand that is missing, it is the other's
+            v.store(total, place, mask)
 
 
 def _turns(

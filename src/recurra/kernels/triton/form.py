@@ -89,13 +89,13 @@ class TritonForm(Form):
     def times(self, rows: Tensor, weight: Tensor, *, is_full: bool) -> Tensor:
         return self._product(rows, weight)
 
-    def sums_of_products(self, left: Tensor, rights: Sequence[Rows]) -> tuple[list[Tensor], Tensor]:
+    def sums_of_products(self, left: Tensor, rights: Sequence[Rows]) -> list[tuple[Tensor, Tensor]]:
         found = []
-        for numbers, places in rights:
+        for numbers, places, first in rights:
             flat = numbers.flatten(0, -2)
-            own = flat if places is None else flat.index_select(0, places)
-            found.append(self._product(left.t(), own))
-        return found, left.sum(0)
+            own = flat[first : first + len(left)] if places is None else flat[places]
+            found.append((self._product(left.t(), own), left.sum(0)))
+        return found
 
     def _product(self, left: Tensor, right: Tensor) -> Tensor:
         """By torch's own library, with operands as exact as the loop's products."""
