@@ -24,7 +24,7 @@ from recurra.kernels.cpu.products import (
     sums_of_products,
     take_rows,
 )
-from recurra.kernels.cpu.scratch import lent, scratch
+from recurra.kernels.cpu.scratch import WORK, lent, scratch
 from recurra.kernels.cpu.threads import thread_limit
 from recurra.kernels.cpu.tiles import IN_FLIGHT, MAX_VECTORS
 from recurra.kernels.form import Form, kept_widths
@@ -115,8 +115,10 @@ class CpuForm(Form):
             depth = (depth + 1) // 2 if in_bfloat16 else depth
             name, size = f"weight.{weight}", packed_size(blocks, units, depth, self.host)
             known |= {f"{name}.blocks": blocks, f"{name}.units": units, f"{name}.depth": depth}
-            memory[f"{name}.target"] = f"packed {weight.removesuffix('_back')}", size
-        return Pass(code, known, memory, self.groups, self.share)
+            own_name = weight.removesuffix("_back")
+            memory[f"{name}.target"] = WORK if own_name == "early" else f"packed {own_name}", size
+        used = {argument: named for argument, named in memory.items() if named[1]}
+        return Pass(code, known, used, self.groups, self.share)
 
     def strides(self) -> dict[str, tuple[int, int]]:
         """How far apart the rows and the blocks of each buffer are, in numbers."""
@@ -166,7 +168,7 @@ class CpuForm(Form):
         if is_full and self._asks_library(rows, weight):
             return library_linear(rows, weight.t())
         turned = along_rows(weight, self.host) if in_bfloat16 else weight
-        packed, units = pack_turned(turned, self.host, "input"), weight.shape[1]
+        packed, units = pack_turned(turned, self.host, WORK), weight.shape[1]
         return product_of_rows(rows, packed, units, None, self.host, in_bfloat16=in_bfloat16)
 
     def _asks_library(self, rows: Tensor, weight: Tensor) -> bool:

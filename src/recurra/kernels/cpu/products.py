@@ -21,7 +21,7 @@ from recurra.kernels.cpu.products_code import (
     build_products,
     scratch_size,
 )
-from recurra.kernels.cpu.scratch import scratch
+from recurra.kernels.cpu.scratch import WORK, scratch
 from recurra.kernels.cpu.threads import openmp, run_parallel, thread_limit
 from recurra.kernels.schedule import Rows
 
@@ -71,7 +71,7 @@ def linear(
     memory: Callable[[int, int], Tensor] = torch.empty,
 ) -> Tensor:
     """rows @ weight.T + bias for a weight (units, depth); see `product_of_rows`."""
-    packed = pack(along_columns(weight) if in_bfloat16 else weight, len(weight), host, "input")
+    packed = pack(along_columns(weight) if in_bfloat16 else weight, len(weight), host, WORK)
     return product_of_rows(
         rows, packed, len(weight), bias, host, in_bfloat16=in_bfloat16, memory=memory
     )
@@ -141,7 +141,7 @@ def sums_of_products(
     results = [(left.new_empty(m, n), left.new_empty(m)) for n in sizes]
     threads = thread_limit() if rows * m * sum(sizes) >= LEAST_PRODUCT else 1
     size = scratch_size(host, sizes)
-    panels = scratch("panels", threads * size)
+    panels = scratch(WORK, threads * size)
     operands = []
     for (b, places, first), (c, sums) in zip(rights, results, strict=True):
         b_row = b.stride(-2)
@@ -228,7 +228,7 @@ def _packed(
 ) -> Tensor:
     count, units, depth = shape
     size = packed_size(*shape, host)
-    target = scratch(f"packed {name}", size)
+    target = scratch(name, size)
     values = _Values(  # in the order of PACK_ARGUMENTS
         source, target.data_ptr(), count, units, depth, *_thread_functions()
     )

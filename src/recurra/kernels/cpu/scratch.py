@@ -15,6 +15,11 @@ from torch import Tensor
 
 # What is larger is not kept: its work takes long enough.
 MOST_NUMBERS = 32 << 20
+# What is larger than this is given back where an eighth would do. In what is smaller, layers of
+# several sizes take turns: each time that it moves, what holds its address is made anew.
+LEAST_SHRUNK = 1 << 22
+# Of the scratch for packed weights and for panels: no two of its users are at work at once.
+WORK = "work"
 # What is smaller than this is not lent: it comes from memory that the process has already.
 LEAST_LENT = 1 << 20
 
@@ -49,7 +54,7 @@ def scratch(name: str, *shape: int) -> Tensor:
     count = prod(shape)
     if not is_kept(count):
         return torch.empty(shape)
-    if found is not None and count <= found.numbers.numel() <= max(8 * count, 1 << 16):
+    if found is not None and count <= found.numbers.numel() <= max(8 * count, LEAST_SHRUNK):
         numbers = found.numbers
     else:
         found = None
