@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from recurra.kernels.cpu import scratch
+from recurra.kernels.cpu.passes import MOST_FRAMES
 from recurra.layers import GRU, LSTM, RNN, Recurrent
 
 pytestmark = pytest.mark.kernels
@@ -54,6 +55,14 @@ def test_a_frame_follows_schedules_biases_and_gradients_that_come_and_go():
     alone = [torch.autograd.grad(p, layer.weight_hh_l0, retain_graph=True)[0] for p in parts]
     (total,) = torch.autograd.grad(sum(parts), layer.weight_hh_l0)
     torch.testing.assert_close(sum(alone), total, rtol=1e-5, atol=1e-4)
+
+
+def test_batches_of_many_sizes_do_not_add_up():
+    layer = RNN(8, 24)
+    for batch in range(1, MOST_FRAMES + 10):
+        with torch.no_grad():
+            layer(torch.randn(2, batch, 8))
+        assert 0 < len(scratch._own.frames) <= MOST_FRAMES
 
 
 @pytest.mark.parametrize("layer", [GRU(8, 40), RNN(16, 600)], ids=["groups", "a shared matrix"])

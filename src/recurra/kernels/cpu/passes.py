@@ -17,6 +17,7 @@ from recurra.kernels.cpu.scratch import frames, is_kept, scratch
 from recurra.kernels.cpu.threads import run_parallel, thread_limit
 from recurra.kernels.schedule import Schedule
 
+MOST_FRAMES = 64  # that a thread keeps, each with the schedule of its last call
 _LINE = 8  # numbers that lie in one line of the cache: counters share none
 
 
@@ -113,6 +114,8 @@ class Pass:
         if found is None:
             found = Frame(self)
             if all(is_kept(size) for _, size in self.scratch.values()):
+                if len(own) >= MOST_FRAMES:  # batches of ever other sizes
+                    own.clear()
                 own[self] = found
         return found
 
