@@ -525,12 +525,15 @@ class Recurrent(nn.Module):
         return state
 
     def _start(self, time: int, batch: int) -> State:
-        """`initial_state`, for a call that only reads it."""
+        """`initial_state`, for a call that only reads it.
+
+        On a GPU each call makes its own: another stream might read zeros that are not there yet.
+        """
         weight = self._named("weight_ih_l0")
         is_own = type(self).initial_state is not Recurrent.initial_state or self._has_learned_start
         is_small = 0 < batch <= MOST_SHARED_ROWS and time > 0
-        is_plain = type(weight) is nn.Parameter and not torch.compiler.is_compiling()
-        if is_own or not is_small or not is_plain:
+        is_plain = type(weight) is nn.Parameter and weight.is_cpu
+        if is_own or not is_small or not is_plain or torch.compiler.is_compiling():
             return self.initial_state(batch)
         return shared_zeros(self._state_sizes, self.num_directions, batch, weight)
 

@@ -94,8 +94,8 @@ def shared_zeros(
     key = sizes, directions, batch, like.dtype, like.device
     found = _zeros.get(key)
     if found is None or any([s._version for layer in found.layers for s in layer]):
-        while len(_zeros) >= MOST_ZEROS:
-            del _zeros[next(iter(_zeros))]
+        if len(_zeros) >= MOST_ZEROS:
+            _zeros.clear()
         with torch.inference_mode(False):
             layers = [tuple([like.new_zeros(batch, s) for s in own]) for own in sizes]
         found = _zeros[key] = State(tuple([own for own in layers for _ in range(directions)]))
