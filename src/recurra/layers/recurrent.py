@@ -532,8 +532,8 @@ class Recurrent(nn.Module):
         weight = self._named("weight_ih_l0")
         is_own = type(self).initial_state is not Recurrent.initial_state or self._has_learned_start
         is_small = 0 < batch <= MOST_SHARED_ROWS and time > 0
-        is_plain = type(weight) is nn.Parameter and weight.is_cpu
-        if is_own or not is_small or not is_plain or torch.compiler.is_compiling():
+        is_plain = type(weight) is nn.Parameter and weight.is_cpu and not _is_watched()
+        if is_own or not is_small or not is_plain:
             return self.initial_state(batch)
         return shared_zeros(self._state_sizes, self.num_directions, batch, weight)
 
@@ -555,6 +555,15 @@ class Recurrent(nn.Module):
         }
         words += [f"{k}={getattr(self, k)}" for k, v in defaults.items() if getattr(self, k) != v]
         return ", ".join(words)
+
+
+def _is_watched() -> bool:
+    """Whether new tensors may be of another kind: traced, fake, or of a transform's level."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._functorch.maybe_current_level() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
 
 
 def _suffix(layer: int, direction: int) -> str:
