@@ -362,7 +362,7 @@ def test_training_may_follow_inference_mode():
 
 def test_zeros_made_inside_a_transform_are_not_shared():
     layer, x = GRU(3, 13), torch.randn(5, 2, 3)
-    torch.func.jvp(lambda x: layer(x)[0], (x,), (torch.ones_like(x),))
+    torch.func.grad(lambda x: layer(x)[0].sum())(x)
     state = shared_zeros(layer._state_sizes, 1, 2, layer.weight_ih_l0).layers[0][0]
     assert not torch._C._functorch.is_functorch_wrapped_tensor(state)
     expected = layer(x, torch.zeros(1, 2, 13))[0]
