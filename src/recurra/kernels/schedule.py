@@ -49,8 +49,8 @@ class Schedule:
         order: (batch,) int64, the batch's rows as the groups have them; None: as they come.
         lengths: (batch,) int64, real steps of each row of `order`; None: all are full.
         index: (kept rows,) int64, for each row that is kept its place t·batch + b; None: itself.
-        kept: (time·batch,) int64, where each step of each row is kept, -1 if it is none; None: all
-            are, as they come.
+        kept: (time·batch,) int64 on the CPU, where each step of each row is kept, -1 if it is none;
+            None: all are, as they come.
         previous: (kept rows,) int64, for each row that is kept where in a buffer of states its old
             state is; None where the batch is full, since there they follow one another.
         last: (batch,) int64, where in a buffer of states each row of `order` has its last state.
@@ -76,11 +76,11 @@ class Schedule:
     is_reverse: bool
 
     def on(self, device: torch.device) -> "Schedule":
-        """The same with its tensors on another device than the CPU, brought there once."""
+        """The same on another device than the CPU, brought there once; `kept` is read here only."""
         if device not in self._elsewhere:
             values = {f.name: getattr(self, f.name) for f in fields(self)}
             moved: dict[str, Any] = {
-                k: v.to(device) for k, v in values.items() if isinstance(v, Tensor)
+                k: v.to(device) for k, v in values.items() if isinstance(v, Tensor) and k != "kept"
             }
             self._elsewhere[device] = replace(self, **moved)
         return self._elsewhere[device]

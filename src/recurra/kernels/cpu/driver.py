@@ -27,7 +27,7 @@ from llvmlite import ir
 
 from recurra.kernels.cpu.couples import round_rows
 from recurra.kernels.cpu.dots import dot_products
-from recurra.kernels.cpu.flow import Code, ask, each_vector, least, loop
+from recurra.kernels.cpu.flow import Code, ask, each_vector, least, loop, place_of
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.pointwise import Passes, RowEmitter
 from recurra.kernels.cpu.products_code import PACK_ARGUMENTS
@@ -395,17 +395,9 @@ class _Driver:
             column = kind if k == 0 else f"other_{kind}"
             return builder.add(self.at_step[column], r)
         row = builder.add(self.at_step["row"], r)
-        return self._place(row) if kind == "sequence" else row
-
-    def _place(self, row: ir.Value) -> ir.Value:
-        """Where a row that is kept has the gradients of its sequences."""
-        builder, table = self.builder, self.number("sequence_places")
-        is_ragged = builder.icmp_signed("!=", table, integer(0))
-        # of a full batch, where it is itself; what is read then is any memory
-        places = builder.select(is_ragged, self.pointer("sequence_places"), self.arguments)
-        index = builder.select(is_ragged, row, integer(0))
-        place = builder.load(builder.gep(places, [index], source_etype=I64), typ=I64, align=8)
-        return builder.select(is_ragged, place, row)
+        if kind == "sequence":  # its gradients lie as they came; of a full batch, in turn
+            return place_of(builder, self.number("sequence_places"), row, self.arguments)
+        return row
 
     def _is_scratch(self, kind: str) -> bool:
         if kind == "gates":

@@ -58,6 +58,18 @@ def argument(builder: ir.IRBuilder, arguments: ir.Value, index: int) -> ir.Value
     return builder.load(slot, typ=I64, align=8)
 
 
+def place_of(builder: ir.IRBuilder, table: ir.Value, row: ir.Value, anywhere: ir.Value) -> ir.Value:
+    """Where a row lies by a table of 64-bit numbers, whose address is `table`; 0: where it is.
+
+    Without branches: if there is no table, a number is read `anywhere` that memory can be read.
+    """
+    has_table = builder.icmp_signed("!=", table, integer(0))
+    places = builder.select(has_table, builder.inttoptr(table, POINTER), anywhere)
+    index = builder.select(has_table, row, integer(0))
+    place = builder.load(builder.gep(places, [index], source_etype=I64), typ=I64, align=8)
+    return builder.select(has_table, place, row)
+
+
 def least(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
     return builder.select(builder.icmp_signed("<", a, b), a, b)
 

@@ -125,7 +125,7 @@ class CpuForm(Form):
         hidden, output, cell = self.hidden, self.output, self.cell
         widths = kept_widths(self.plan, hidden, output)
         found = {name: (blocks * size, size) for name, (blocks, size) in widths.items()}
-        found["gates"] = (len(cell.gates) * hidden, hidden)
+        found["gates"] = (self._gates * hidden, hidden)
         found["tile"] = (self.tile_columns, self.padded(max(hidden, output)))
         found |= {"bias_input": (0, hidden), "bias_hidden": (0, hidden)}
         found |= {"bias_output": (0, output), "vectors": (0, hidden)}

@@ -79,6 +79,7 @@ class Frame:
         return bool(self.values[self._places["refused"]])
 
     def begin(self) -> None:
+        self["refused"] = 0
         for place in self._counting:
             self._counters[place] = 0
 
@@ -127,18 +128,12 @@ class Pass:
         one group after the other; the numbers are the same.
         """
         frame.begin()
-        if self.threads > 1 and self._run_team(frame):
-            frame.end()
-            return
-        frame["share"] = frame["threads"] = 1
-        for group in range(self.groups):
-            self.code.run(frame.address, group)
-        frame["share"], frame["threads"] = self.share, self.threads
+        is_team = 1 < self.threads <= thread_limit()
+        if is_team:
+            run_parallel(self.code.enter_address, frame.address, self.threads)
+        if not is_team or frame.is_refused():
+            frame["share"] = frame["threads"] = 1
+            for group in range(self.groups):
+                self.code.run(frame.address, group)
+            frame["share"], frame["threads"] = self.share, self.threads
         frame.end()
-
-    def _run_team(self, frame: Frame) -> bool:
-        if self.threads > thread_limit():
-            return False
-        frame["refused"] = 0
-        run_parallel(self.code.enter_address, frame.address, self.threads)
-        return not frame.is_refused()

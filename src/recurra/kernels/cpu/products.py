@@ -176,9 +176,7 @@ def take_rows(rows: Tensor, places: Tensor, host: Host) -> Tensor:
     return result
 
 
-def pack(
-    weight: Tensor, units: int, host: Host, name: str, *, first: int = 0, blocks: int = 1
-) -> Tensor:
+def pack(weight: Tensor, units: int, host: Host, name: str, *, blocks: int = 1) -> Tensor:
     """Blocks of a weight (blocks·units, depth) as tiles read them, in the scratch of this name.
 
     Pair after pair of vectors of units, for each block, for each number of the depth, the pair's
@@ -189,11 +187,10 @@ def pack(
         units: of each.
         host: the tiles are for.
         name: of the scratch.
-        first, blocks: which, and how many.
+        blocks: how many.
     """
     source, depth = weight.contiguous(), weight.shape[1]
-    address = source.data_ptr() + 4 * first * units * depth
-    return _packed("pack_units", address, (blocks, units, depth), host, name)
+    return _packed("pack_units", source.data_ptr(), (blocks, units, depth), host, name)
 
 
 def pack_turned(rows: Tensor, host: Host, name: str) -> Tensor:

@@ -25,7 +25,7 @@ from functools import cache, partial
 from llvmlite import ir
 
 from recurra.kernels.cpu.couples import round_rows
-from recurra.kernels.cpu.flow import argument, build_entry, each_vector, least, loop
+from recurra.kernels.cpu.flow import argument, build_entry, each_vector, least, loop, place_of
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.tiles import MAX_VECTORS, call_tiles
 from recurra.kernels.cpu.vector import F32, I64, POINTER, Vectors, integer, offset
@@ -142,14 +142,7 @@ class _Operand:
     b_row: ir.Value
     c: ir.Value
     c_row: ir.Value
-    places: ir.Value  # of B's rows, if they have any
-    has_places: ir.Value
-
-    def row(self, builder: ir.IRBuilder, r: ir.Value) -> ir.Value:
-        """Where B's row r lies."""
-        index = builder.select(self.has_places, r, integer(0))
-        place = builder.load(builder.gep(self.places, [index], source_etype=I64), typ=I64, align=8)
-        return builder.select(self.has_places, place, r)
+    places: ir.Value  # of B's rows; see `place_of`
 
 
 def _sums_of_products(function: ir.Function, host: Host, *, in_bfloat16: bool) -> None:
@@ -165,10 +158,7 @@ def _sums_of_products(function: ir.Function, host: Host, *, in_bfloat16: bool) -
         pointers = [builder.inttoptr(given[f"{name}{k}"], POINTER) for name in "bc"]
         strides = [given[f"{name}_row{k}"] for name in "bc"]
         b, c = zip(pointers, strides, strict=True)
-        has_places = builder.icmp_signed("!=", given[f"places{k}"], integer(0))
-        asked = builder.inttoptr(given[f"places{k}"], POINTER)
-        places = builder.select(has_places, asked, function.args[0])  # any memory, if there is none
-        operands.append(_Operand(given[f"n{k}"], panels, to, *b, *c, places, has_places))
+        operands.append(_Operand(given[f"n{k}"], panels, to, *b, *c, given[f"places{k}"]))
         to = offset(builder, to, builder.mul(panels, integer(panel_size)))
     first, stop = given.share(_ceiling(builder, given["m"], columns))
     with loop(builder, 0, given["rows"], most) as start:
@@ -224,7 +214,8 @@ def _copy_panel(
             for j, mask in enumerate(masks):
                 values = []
                 for i in range(rows):
-                    row = operand.row(builder, builder.add(builder.add(start, r), integer(i)))
+                    row = builder.add(builder.add(start, r), integer(i))
+                    row = place_of(builder, operand.places, row, builder.function.args[0])
                     at = builder.add(builder.mul(row, operand.b_row), column)
                     at = builder.add(at, integer(j * lanes))
                     values.append(v.load(offset(builder, operand.b, at), mask))
