@@ -3,8 +3,8 @@
 `sums_of_products`: C[m, n] = Σ_r A[r, m] B[r, n] for one B or two, for weight gradients, whose
 operands lie row after row as the loops left them, B's also where a table says; a library's product
 would want them turned first. Some rows at a time (`panel_depth`), B's columns are copied into
-panels of two vectors, and A's into tiles of a few columns, of which some (TILES_AT_ONCE) meet each
-panel before the next; a tile × panel product keeps its sums in registers. Threads share A's
+panels of two vectors, and A's into strips of a few columns, of which some (STRIPS_AT_ONCE) meet
+each panel before the next; a tile × panel product keeps its sums in registers. Threads share A's
 columns, each with panels of its own. Σ_r A[r, m] comes with it.
 
 `sums_of_couples` is the same in bfloat16: couples of neighbouring r, rounded as they are copied.
@@ -20,17 +20,17 @@ rounds neighbouring rows to couples.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, partial, reduce
 
 from llvmlite import ir
 
 from recurra.kernels.cpu.couples import round_rows
 from recurra.kernels.cpu.flow import argument, build_entry, each_vector, least, loop, place_of
 from recurra.kernels.cpu.host import Host
-from recurra.kernels.cpu.tiles import MAX_VECTORS, call_tiles
+from recurra.kernels.cpu.tiles import LINE, MAX_VECTORS, call_tiles
 from recurra.kernels.cpu.vector import F32, I64, POINTER, Vectors, integer, offset
 
-TILES_AT_ONCE = 16  # whose columns of A stay in a core's own cache while a panel passes by
+STRIPS_AT_ONCE = 12  # whose columns of A stay in a core's own cache while a panel passes by
 OPERANDS = 2  # that may share A
 PANEL_VECTORS = 2
 UNROLL = 4
@@ -54,7 +54,18 @@ PACK_ARGUMENTS = ("source", "target", "blocks", "units", "depth", "thread_number
 
 def tile_columns(host: Host) -> int:
     """Columns of A in a tile: sums, the panel's vectors and one spread number fit in registers."""
+    if host.lanes == LINE:
+        return 8
     return 12 if host.registers >= 32 else 6
+
+
+def strip_columns(host: Host) -> int:
+    """Columns of A that are copied together.
+
+    Where a vector is a line of the cache, two tiles make one, so that no load or store crosses
+    lines: 3 to 12 % faster than twelve columns for each tile (Granite Rapids).
+    """
+    return LINE if host.lanes == LINE else tile_columns(host)
 
 
 def panel_depth(host: Host) -> int:
@@ -63,6 +74,18 @@ def panel_depth(host: Host) -> int:
     Measured: 3 to 8 % faster with 384 than with 256 for 8 lanes (Zen 3).
     """
     return 384 if host.lanes == 8 else 256
+
+
+def _strip_size(host: Host) -> int:
+    """Numbers of a strip, and a line more.
+
+    Else the same row of all strips, which are written together, would want one place in the cache.
+    """
+    return panel_depth(host) * strip_columns(host) + LINE
+
+
+def _panel_size(host: Host) -> int:
+    return panel_depth(host) * panel_columns(host) + LINE
 
 
 def panel_columns(host: Host) -> int:
@@ -74,7 +97,7 @@ def scratch_size(host: Host, sizes: tuple[int, ...]) -> int:
     """Numbers of scratch for a thread: all panels of operands with so many columns, tiles of A."""
     width = panel_columns(host)
     panels = sum(-(-n // width) for n in sizes)
-    return panel_depth(host) * (panels * width + TILES_AT_ONCE * tile_columns(host)) + 2 * width
+    return panels * _panel_size(host) + STRIPS_AT_ONCE * _strip_size(host) + 2 * width
 
 
 def build_products(host: Host) -> ir.Module:
@@ -148,9 +171,8 @@ class _Operand:
 def _sums_of_products(function: ir.Function, host: Host, *, in_bfloat16: bool) -> None:
     tiles = [_tile(function.module, host, v, in_bfloat16) for v in range(1, PANEL_VECTORS + 1)]
     given = _Arguments(function, SUM_ARGUMENTS)
-    builder, columns, width = given.builder, tile_columns(host), panel_columns(host)
-    most = panel_depth(host)
-    panel_size, tile_size = most * width, most * columns
+    builder, columns, width = given.builder, strip_columns(host), panel_columns(host)
+    most, panel_size, strip_size = panel_depth(host), _panel_size(host), _strip_size(host)
     to = given.at("scratch", builder.mul(given.thread, given["scratch_thread"]))
     operands = []
     for k in range(OPERANDS):
@@ -165,107 +187,140 @@ def _sums_of_products(function: ir.Function, host: Host, *, in_bfloat16: bool) -
         count = least(builder, integer(most), builder.sub(given["rows"], start))
         depth = _ceiling(builder, count, 2) if in_bfloat16 else count
         for operand in operands:
-            with loop(builder, 0, operand.panels) as p:
-                _copy_panel(given, host, operand, start, count, p, in_bfloat16)
-        with loop(builder, first, stop, TILES_AT_ONCE) as t:
-            end = least(builder, builder.add(t, integer(TILES_AT_ONCE)), stop)
-            with loop(builder, t, end) as own:
-                at = offset(builder, to, builder.mul(builder.sub(own, t), integer(tile_size)))
-                column = builder.mul(own, integer(columns))
-                _copy_tile(given, host, start, count, column, at, in_bfloat16)
+            _copy_panels(given, host, operand, start, count, in_bfloat16)
+        with loop(builder, first, stop, STRIPS_AT_ONCE) as t:
+            end = least(builder, builder.add(t, integer(STRIPS_AT_ONCE)), stop)
+            _copy_strips(given, host, start, count, (t, end), to, in_bfloat16)
             for operand in operands:
                 with loop(builder, 0, operand.panels) as p, loop(builder, t, end) as own:
-                    at = offset(builder, to, builder.mul(builder.sub(own, t), integer(tile_size)))
+                    at = offset(builder, to, builder.mul(builder.sub(own, t), integer(strip_size)))
                     b = offset(builder, operand.at, builder.mul(p, integer(panel_size)))
-                    column, row = builder.mul(p, integer(width)), builder.mul(own, integer(columns))
-                    place = builder.add(builder.mul(row, operand.c_row), column)
-                    c = offset(builder, operand.c, place)
-                    left = builder.sub(operand.n, column)
-                    rows_left = builder.sub(given["m"], row)
-                    numbers = [at, b, depth, c, operand.c_row, start, rows_left, left]
-                    is_narrow = builder.icmp_signed("<=", left, integer(host.lanes))
-                    with builder.if_else(is_narrow) as branches:
-                        for branch, tile in zip(branches, tiles, strict=True):
-                            with branch:
-                                builder.call(tile, numbers)
+                    for part in range(0, columns, tile_columns(host)):
+                        a = offset(builder, at, integer(part))
+                        row = builder.add(builder.mul(own, integer(columns)), integer(part))
+                        column = builder.mul(p, integer(width))
+                        place = builder.add(builder.mul(row, operand.c_row), column)
+                        c = offset(builder, operand.c, place)
+                        left = builder.sub(operand.n, column)
+                        rows_left = builder.sub(given["m"], row)
+                        numbers = [a, b, depth, c, operand.c_row, start, rows_left, left]
+                        is_narrow = builder.icmp_signed("<=", left, integer(host.lanes))
+                        has_rows = builder.icmp_signed(">", rows_left, integer(0))
+                        with builder.if_then(has_rows), builder.if_else(is_narrow) as branches:
+                            for branch, tile in zip(branches, tiles, strict=True):
+                                with branch:
+                                    builder.call(tile, numbers)
     builder.ret_void()
 
 
-def _copy_panel(
+def _copy_panels(
     given: _Arguments,
     host: Host,
     operand: _Operand,
     start: ir.Value,
     count: ir.Value,
-    p: ir.Value,
     in_bfloat16: bool,
 ) -> None:
-    builder, lanes, width = given.builder, host.lanes, panel_columns(host)
-    v = Vectors(builder, host)
-    column = builder.mul(p, integer(width))
-    to = offset(builder, operand.at, builder.mul(p, integer(panel_depth(host) * width)))
-    left = builder.sub(operand.n, column)
-    masks = [v.mask_below(builder.sub(left, integer(j * lanes))) for j in range(PANEL_VECTORS)]
+    """An operand's rows, one after the other, into all panels; missing columns are zero."""
+    builder, v = given.builder, Vectors(given.builder, host)
     for rows, first, stop in _turns(builder, count, in_bfloat16):
         with loop(builder, first, stop, 2 if in_bfloat16 else 1) as r:
-            target = offset(
-                builder, to, builder.mul(_place(builder, r, in_bfloat16), integer(width))
-            )
-            for j, mask in enumerate(masks):
-                values = []
-                for i in range(rows):
-                    row = builder.add(builder.add(start, r), integer(i))
-                    row = place_of(builder, operand.places, row, builder.function.args[0])
-                    at = builder.add(builder.mul(row, operand.b_row), column)
-                    at = builder.add(at, integer(j * lanes))
-                    values.append(v.load(offset(builder, operand.b, at), mask))
-                v.store(
-                    _merged(v, values, in_bfloat16), offset(builder, target, integer(j * lanes))
-                )
+            sources = []
+            for i in range(rows):
+                row = builder.add(builder.add(start, r), integer(i))
+                row = place_of(builder, operand.places, row, builder.function.args[0])
+                sources.append(offset(builder, operand.b, builder.mul(row, operand.b_row)))
+            line = builder.mul(_place(builder, r, in_bfloat16), integer(panel_columns(host)))
+            to = offset(builder, operand.at, line)
+            each_vector(v, operand.n, partial(_copy_to_panel, v, host, sources, to, in_bfloat16))
 
 
-def _copy_tile(
+def _copy_to_panel(
+    v: Vectors,
+    host: Host,
+    sources: list[ir.Value],
+    to: ir.Value,
+    in_bfloat16: bool,
+    column: ir.Value,
+    mask: ir.Value | None,
+) -> None:
+    """One vector of a row, or of two as couples; `to` is the row's place in the first panel."""
+    builder, width = v.builder, panel_columns(host)
+    values = [v.load(offset(builder, source, column), mask) for source in sources]
+    panel = builder.mul(builder.sdiv(column, integer(width)), integer(_panel_size(host)))
+    place = builder.add(panel, builder.and_(column, integer(width - 1)))
+    v.store(_merged(v, values, in_bfloat16), offset(builder, to, place))
+
+
+def _copy_strips(
     given: _Arguments,
     host: Host,
     start: ir.Value,
     count: ir.Value,
-    column: ir.Value,
+    bounds: tuple[ir.Value, ir.Value],
     to: ir.Value,
     in_bfloat16: bool,
 ) -> None:
-    """A's columns of a tile, row after row; each row's end is overwritten by the next row."""
-    builder, lanes, columns = given.builder, host.lanes, tile_columns(host)
-    v = Vectors(builder, host)
-    left = builder.sub(given["m"], column)
-    shifts = range(0, columns, lanes)
-    masks = [v.mask_below(builder.sub(left, integer(j))) for j in shifts]
+    """A's columns of some strips, row after row, and their sums.
+
+    In a strip each row's end, where it is no whole vector, is overwritten by the next row.
+    """
+    builder, lanes, columns = given.builder, host.lanes, strip_columns(host)
+    v, shifts, (t, end) = Vectors(builder, host), range(0, columns, lanes), bounds
     with builder.goto_entry_block():
-        slots = [builder.alloca(v.type) for _ in shifts]
-    for slot in slots:
-        builder.store(v.constant(0.0), slot)
+        slots = [builder.alloca(v.type, integer(STRIPS_AT_ONCE)) for _ in shifts]
+    strips, low = builder.sub(end, t), builder.mul(t, integer(columns))
+    left = builder.sub(given["m"], low)
+    with loop(builder, 0, strips) as own:
+        for slot in slots:
+            builder.store(v.constant(0.0), builder.gep(slot, [own], source_etype=v.type))
+    inside = builder.sub(left, integer(shifts[-1] + lanes - columns))
+    inside = builder.sdiv(inside, integer(columns))  # strips whose vectors lie inside the row
+    inside = least(builder, strips, inside)
     for rows, first, stop in _turns(builder, count, in_bfloat16):
         with loop(builder, first, stop, 2 if in_bfloat16 else 1) as r:
-            place = builder.mul(_place(builder, r, in_bfloat16), integer(columns))
-            target = offset(builder, to, place)
-            for j, mask, slot in zip(shifts, masks, slots, strict=True):
-                values = []
-                for i in range(rows):
-                    row = builder.add(builder.add(start, r), integer(i))
-                    at = builder.add(builder.mul(row, given["a_row"]), column)
-                    value = v.load(given.at("a", builder.add(at, integer(j))), mask)
-                    v.prefetch(given.at("a", builder.add(at, integer(columns + lanes - 1))))
-                    builder.store(v.add(value, builder.load(slot, typ=v.type)), slot)
-                    values.append(value)
-                v.store(_merged(v, values, in_bfloat16), offset(builder, target, integer(j)))
-    inside = least(builder, left, integer(columns))
+            line = builder.mul(_place(builder, r, in_bfloat16), integer(columns))
+            source = builder.add(builder.mul(builder.add(start, r), given["a_row"]), low)
+            for bound, is_inside in (((integer(0), inside), True), ((inside, strips), False)):
+                with loop(builder, *bound) as own:
+                    column = builder.mul(own, integer(columns))
+                    strip = builder.add(line, builder.mul(own, integer(_strip_size(host))))
+                    for j, slot in zip(shifts, slots, strict=True):
+                        beyond = builder.sub(builder.sub(left, column), integer(j))
+                        mask = None if is_inside else v.mask_below(beyond)
+                        at = builder.add(builder.add(source, column), integer(j))
+                        values = []
+                        for i in range(rows):
+                            shift = builder.mul(given["a_row"], integer(i))
+                            values.append(v.load(given.at("a", builder.add(at, shift)), mask))
+                        total = builder.gep(slot, [own], source_etype=v.type)
+                        builder.store(reduce(v.add, values, builder.load(total, typ=v.type)), total)
+                        target = offset(builder, to, builder.add(strip, integer(j)))
+                        v.store(_merged(v, values, in_bfloat16), target)
+    with loop(builder, 0, strips) as own:
+        column = builder.add(low, builder.mul(own, integer(columns)))
+        for j, slot in zip(shifts, slots, strict=True):
+            total = builder.load(builder.gep(slot, [own], source_etype=v.type), typ=v.type)
+            _add_sums(given, v, start, column, j, min(columns - j, lanes), total)
+
+
+def _add_sums(
+    given: _Arguments,
+    v: Vectors,
+    start: ir.Value,
+    column: ir.Value,
+    j: int,
+    most: int,
+    total: ir.Value,
+) -> None:
+    """Sums of the columns from column + j on, at most so many, to those of the rows before."""
+    builder, at = v.builder, v.builder.add(column, integer(j))
+    mask = v.mask_below(least(builder, builder.sub(given["m"], at), integer(most)))
+    places = [given.at(f"sums{k}", at) for k in range(OPERANDS)]
     is_first = builder.icmp_signed("==", start, integer(0))
-    for j, slot in zip(shifts, slots, strict=True):
-        mask = v.mask_below(builder.sub(inside, integer(j)))
-        places = [given.at(f"sums{k}", builder.add(column, integer(j))) for k in range(OPERANDS)]
-        so_far = builder.select(is_first, v.constant(0.0), v.load(places[0], mask))
-        total = v.add(builder.load(slot, typ=v.type), so_far)
-        for place in places:  # of an operand that is missing, it is the other's
-            v.store(total, place, mask)
+    so_far = builder.select(is_first, v.constant(0.0), v.load(places[0], mask))
+    for place in places:  # of an operand that is missing, it is the other's
+        v.store(v.add(total, so_far), place, mask)
 
 
 def _turns(
@@ -313,7 +368,7 @@ def _tile(module: ir.Module, host: Host, vectors: int, in_bfloat16: bool) -> ir.
     def step(k: ir.Value) -> None:
         at = offset(builder, b, builder.mul(k, integer(panel_columns(host))))
         panel = [v.load(offset(builder, at, integer(j * lanes))) for j in range(vectors)]
-        numbers = offset(builder, a, builder.mul(k, integer(rows)))
+        numbers = offset(builder, a, builder.mul(k, integer(strip_columns(host))))
         for i, row in enumerate(sums):
             number = builder.load(offset(builder, numbers, integer(i)), typ=F32, align=4)
             spread = v.spread(number)
