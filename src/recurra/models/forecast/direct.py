@@ -96,12 +96,15 @@ class DirectForecaster(nn.Module):
     def loss(self, windows: Windows) -> Tensor:
         """Scalar; over every origin of the window, or its last one where windows are scaled."""
         loc, scale, x, future = self._read(windows)
-        h = self.encoder.read(x, windows.inside).transpose(0, 1)
+        if self.is_streaming:
+            h = self.encoder.read(x, windows.inside).transpose(0, 1)
+        else:
+            h = self.encoder.read_to_end(x, windows.inside).unsqueeze(1)
         value = origins_of(windows.target, self.window, self.horizon)
         observed = origins_of(windows.observed, self.window, self.horizon)
         ahead = origins_of(future, self.window, self.horizon)
         if not self.is_streaming:
-            h, value, observed, ahead = (part[:, -1:] for part in (h, value, observed, ahead))
+            value, observed, ahead = (part[:, -1:] for part in (value, observed, ahead))
         elif not bool(windows.inside.all()):
             observed = observed * windows.inside[:, :, None, None]
         parameters = self._decode(h, ahead)
@@ -110,7 +113,7 @@ class DirectForecaster(nn.Module):
     def forecast(self, windows: Windows, levels: Tensor) -> Forecast:
         """From the last step of each window."""
         loc, scale, x, future = self._read(windows)
-        h = self.encoder.read(x, windows.inside)[-1]
+        h = self.encoder.read_to_end(x, windows.inside)
         parameters = self._decode(h, future[:, -self.horizon :])
         return self._forecast(parameters, levels, loc, scale)
 

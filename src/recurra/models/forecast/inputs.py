@@ -199,13 +199,25 @@ class Encoder(nn.Module):
             x: what `steps` gave.
             inside: (batch, time): False before a series begins; the memory is empty until then.
         """
+        return self._read(x, inside)[0]
+
+    def read_to_end(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
+        """The last layer's output at the last step, (batch, hidden); see `read`.
+
+        Taken from the state: the gradient of a sequence of which one step is used would be a
+        sequence, of zeros up to there.
+        """
+        return self._read(x, inside)[1].layers[-1][0]
+
+    def _read(self, x: Tensor, inside: Tensor | None) -> tuple[Tensor, State]:
         reset = None
         if inside is not None and not bool(inside.all()):
             reset = torch.ones_like(inside)
             reset[:, 1:] = ~inside[:, :-1]
             reset = reset.t().contiguous()
-        output: Tensor = self.layers(x.contiguous(), reset=reset)[0]
-        return output
+        start = self.layers.initial_state(x.shape[1])
+        result: tuple[Tensor, State] = self.layers(x.contiguous(), start, reset=reset)
+        return result
 
     def memories(self, x: Tensor, memory: Tensor | None = None) -> Tensor:
         """Every state after every step, (time, batch, memory).
