@@ -40,6 +40,11 @@ class Host:
         return hash(self.level)  # asked for by every look-up of code
 
     @property
+    def rounds_once(self) -> bool:
+        """Whether it has a·b + c as one operation, with one rounding."""
+        return self.level != "basic"
+
+    @property
     def multiplies_bfloat16(self) -> bool:
         """Whether it has products of bfloat16 numbers with sums in float32."""
         return self.level == "avx512_bf16"

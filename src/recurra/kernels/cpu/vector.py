@@ -1,8 +1,9 @@
 """Vector arithmetic in LLVM code: each of the graph's operations on one vector of units.
 
 Functions are accurate to a few units in the last place (relative error below 1e-6) over the whole
-range, near zero too, and pass NaN on. exp is 2^n·e^r with |r| ≤ ln2/2 and a polynomial for e^r - 1
-(Moshier's coefficients for single precision, as in Cephes), tanh is expm1(2a) / (expm1(2a) + 2).
+range, near zero too, and pass NaN on; sigmoid stays at e^-87 below -87. exp is 2^n·e^r with
+|r| ≤ ln2/2 and e^r = 1 + r + r²·q(r), q the polynomial with the least relative error of e^r, 3e-9;
+that of log is Moshier's for single precision, as in Cephes. tanh is expm1(2a) / (expm1(2a) + 2).
 """
 
 import struct
@@ -23,15 +24,14 @@ F32, I1, I8, I16, I32, I64 = (
 POINTER = ir.PointerType()
 # a·b + c may become one operation; nothing else may change, so NaN and infinity keep their meaning
 FLAGS = ("contract", "nsz")
-LOG2E = 1.44269504088896341
-LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4
+LOG2E, LN2 = 1.44269504088896341, (0.69314718055994531,)
+LN2_PARTS = LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4  # the first times n is exact
 EXP_COEFFICIENTS = (
-    1.9875691500e-4,
-    1.3981999507e-3,
-    8.3334519073e-3,
-    4.1665795894e-2,
-    1.6666665459e-1,
-    5.0000001201e-1,
+    1.3814598787576e-3,
+    8.3687165752053e-3,
+    4.1668388992548e-2,
+    1.6666521131992e-1,
+    4.9999994039536e-1,
 )
 LOG_COEFFICIENTS = (
     7.0376836292e-2,
@@ -65,7 +65,7 @@ class Vectors:
     """Writes the arithmetic of one vector of float32 lanes at the builder's position."""
 
     def __init__(self, builder: ir.IRBuilder, host: Host) -> None:
-        self.builder, self.lanes = builder, host.lanes
+        self.builder, self.lanes, self.rounds_once = builder, host.lanes, host.rounds_once
         self.type = ir.VectorType(F32, host.lanes)
         self.int_type = ir.VectorType(I32, host.lanes)
         self.mask_type = ir.VectorType(I1, host.lanes)
@@ -246,20 +246,30 @@ class Vectors:
 
     # -- functions --------------------------------------------------------------------------------
 
-    def _reduce(self, a: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """n·2^23 as whole numbers, and e^r - 1, with a = n·ln2 + r."""
-        shifted = self.fused(a, self.constant(LOG2E), self.constant(ROUND))
+    def _reduce(self, a: ir.Value, times: float = 1.0) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """n·2^23 as whole numbers, r/times, and (e^r - 1) / (r/times), with times·a = n·ln2 + r.
+
+        `times` is a power of two or its negative, so that all that it scales stays exact.
+        """
+        shifted = self.fused(a, self.constant(times * LOG2E), self.constant(ROUND))
         n = self.builder.fsub(shifted, self.constant(ROUND))
-        r = self.fused(n, self.constant(-LN2_HIGH), a)
-        r = self.fused(n, self.constant(-LN2_LOW), r)
+        r = a
+        for part in LN2 if self.rounds_once else LN2_PARTS:
+            r = self.fused(n, self.constant(-part / times), r)
         power = self.builder.shl(self.builder.bitcast(shifted, self.int_type), self.whole(23))
-        tail = self.polynomial(EXP_COEFFICIENTS, r)
-        return power, self.fused(tail, self.mul(r, r), r)
+        highest = len(EXP_COEFFICIENTS) + 1
+        scaled = [c * times ** (highest - k) for k, c in enumerate(EXP_COEFFICIENTS)]
+        return power, r, self.polynomial((*scaled, times), r)
+
+    def _scale(self, power: ir.Value) -> ir.Value:
+        """2^n of n·2^23, for -126 ≤ n ≤ 127."""
+        one = self.builder.bitcast(self.constant(1.0), self.int_type)
+        return self.builder.bitcast(self.builder.add(power, one), self.type)
 
     def _exp(self, a: ir.Value) -> ir.Value:
         """exp for -87 ≤ a ≤ 88.72; the ends beyond."""
-        power, tail = self._reduce(self.clamp(a, -87.0, 88.7228))
-        bits = self.builder.bitcast(self.add(tail, self.constant(1.0)), self.int_type)
+        power, r, slope = self._reduce(self.clamp(a, -87.0, 88.7228))
+        bits = self.builder.bitcast(self.fused(slope, r, self.constant(1.0)), self.int_type)
         return self.builder.bitcast(self.builder.add(bits, power), self.type)
 
     def exp(self, a: ir.Value) -> ir.Value:
@@ -268,11 +278,11 @@ class Vectors:
         value = self.where(small, self.constant(0.0), self._exp(a))
         return self.where(large, self.constant(float("inf")), value)
 
-    def _expm1(self, a: ir.Value) -> ir.Value:
-        power, tail = self._reduce(a)
-        one = self.builder.bitcast(self.constant(1.0), self.int_type)
-        scale = self.builder.bitcast(self.builder.add(power, one), self.type)
-        return self.fused(scale, tail, self.sub(scale, self.constant(1.0)))
+    def _expm1(self, a: ir.Value, times: float = 1.0) -> ir.Value:
+        """expm1 of times·a; see `_reduce`."""
+        power, r, slope = self._reduce(a, times)
+        scale = self._scale(power)
+        return self.fused(scale, self.mul(slope, r), self.sub(scale, self.constant(1.0)))
 
     def expm1(self, a: ir.Value) -> ir.Value:
         large = self.compare(">", a, self.constant(88.3))
@@ -281,11 +291,12 @@ class Vectors:
 
     def sigmoid(self, a: ir.Value) -> ir.Value:
         one = self.constant(1.0)
-        return self.div(one, self.add(one, self._exp(self.neg(a))))
+        power, r, slope = self._reduce(self.clamp(a, -87.0, 87.0), -1.0)
+        below = self.fused(self._scale(power), self.fused(slope, r, one), one)
+        return self.div(one, below)
 
     def tanh(self, a: ir.Value) -> ir.Value:
-        near = self.clamp(a, -9.1, 9.1)
-        value = self._expm1(self.add(near, near))
+        value = self._expm1(self.clamp(a, -9.1, 9.1), 2.0)
         return self.div(value, self.add(value, self.constant(2.0)))
 
     def log(self, a: ir.Value) -> ir.Value:
