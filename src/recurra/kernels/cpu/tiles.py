@@ -26,6 +26,14 @@ LINE = 16  # numbers in a line of the cache
 NEAR = 512  # numbers ahead of those that a panel's only tile uses
 
 
+def _steps_per_line(lanes: int) -> int:
+    """Steps of a tile for each line that it asks for ahead of time.
+
+    With twice as many lines, 16 lanes were a tenth slower, waiting (Granite Rapids).
+    """
+    return 8 if lanes == LINE else 4
+
+
 def max_rows(host: Host) -> int:
     """Rows of the largest tile.
 
@@ -38,9 +46,9 @@ def max_rows(host: Host) -> int:
 def tile_names(host: Host) -> dict[int, str]:
     """Which tile is in which place of the table of addresses."""
     return {
-        _place(vectors, rows, is_only): _name(vectors, rows, is_only and _differs(host, vectors))
+        _place(vectors, rows, reads): _name(vectors, rows, reads and vectors == MAX_VECTORS)
         for vectors, rows in _sizes(host)
-        for is_only in (False, True)
+        for reads in (False, True)
     }
 
 
@@ -48,17 +56,12 @@ def _sizes(host: Host) -> list[tuple[int, int]]:
     return [(v, r) for v in range(1, MAX_VECTORS + 1) for r in range(1, max_rows(host) + 1)]
 
 
-def _differs(host: Host, vectors: int) -> bool:
-    """Whether a panel's only tile has code of its own; see `_ask_ahead`."""
-    return vectors == MAX_VECTORS and host.lanes < LINE
+def _place(vectors: int, rows: int, reads: bool) -> int:
+    return (reads * MAX_VECTORS + vectors - 1) * 16 + rows
 
 
-def _place(vectors: int, rows: int, is_only: bool) -> int:
-    return (is_only * MAX_VECTORS + vectors - 1) * 16 + rows
-
-
-def _name(vectors: int, rows: int, is_only: bool) -> str:
-    return f"tile_{vectors}_{rows}" + ("_only" if is_only else "")
+def _name(vectors: int, rows: int, reads: bool) -> str:
+    return f"tile_{vectors}_{rows}" + ("_reads" if reads else "")
 
 
 def tile_type() -> ir.FunctionType:
@@ -83,6 +86,8 @@ def call_tiles(
     vectors: int,
     adds: bool = False,
     start: ir.Value | None = None,
+    ask: Callable[[ir.Value, ir.Value], ir.Value] | None = None,
+    is_far: ir.Value | None = None,
 ) -> None:
     """`count` rows against one panel, in tiles of nearly the same number of rows.
 
@@ -96,6 +101,9 @@ def call_tiles(
         results: C and ldc.
         vectors: of the panel.
         adds, start: see `tile_type`.
+        ask: told what a tile would ask the memory for, an address in the next panel, and for how
+            many numbers, says what it shall ask for instead. Only with vectors of a whole line.
+        is_far: whether all tiles of a panel shall do as its first. Likewise.
     """
     (a, lda), (b, depth), (c, ldc) = rows, panel, results
     parts = builder.sdiv(builder.add(count, integer(max_rows(host) - 1)), integer(max_rows(host)))
@@ -103,17 +111,24 @@ def call_tiles(
     with loop(builder, 0, parts) as part:
         low = builder.sdiv(builder.mul(count, part), parts)
         high = builder.sdiv(builder.mul(count, builder.add(part, integer(1))), parts)
-        bank = builder.select(is_only, *(integer(_place(vectors, 0, o)) for o in (True, False)))
+        reads = is_only
+        if host.lanes >= LINE:
+            reads = builder.icmp_signed("==", part, integer(0))
+            reads = reads if is_far is None else builder.or_(reads, is_far)
+        bank = builder.select(reads, *(integer(_place(vectors, 0, r)) for r in (True, False)))
         slot = builder.add(bank, builder.sub(high, low))
         entry = builder.gep(table, [slot], source_etype=I64)
         code = builder.inttoptr(builder.load(entry, typ=I64, align=8), POINTER)
         a_tile = offset(builder, a, builder.mul(low, lda))
         c_tile = offset(builder, c, builder.mul(low, ldc))
         first = ir.Constant(POINTER, None) if start is None else start
-        # each of UNROLL tiles asks for another part of the next panel, a line every UNROLL steps
-        share = builder.mul(builder.and_(part, integer(UNROLL - 1)), depth)
+        asked = builder.mul(depth, integer(LINE // _steps_per_line(host.lanes)))
+        # each of four tiles asks for another part of the next panel
+        share = builder.mul(builder.and_(part, integer(3)), asked)
         done = builder.mul(depth, integer(vectors * host.lanes))
-        later = offset(builder, b, builder.add(done, builder.mul(share, integer(LINE // UNROLL))))
+        later = offset(builder, b, builder.add(done, share))
+        if ask is not None and host.lanes >= LINE:
+            later = ask(later, builder.select(reads, integer(0), asked))
         numbers = [a_tile, lda, b, depth, c_tile, ldc, integer(int(adds)), first, later]
         builder.call(Code(code, tile_type()), numbers)
 
@@ -122,16 +137,16 @@ def build_tiles(host: Host, *, in_bfloat16: bool) -> ir.Module:
     """A module with every tile that this host uses."""
     module = ir.Module("tiles")
     for vectors, rows in _sizes(host):
-        for is_only in (False, True) if _differs(host, vectors) else (False,):
-            function = ir.Function(module, tile_type(), _name(vectors, rows, is_only))
-            _build_tile(function, host, vectors, rows, is_only, in_bfloat16)
+        for reads in (False, True) if vectors == MAX_VECTORS else (False,):
+            function = ir.Function(module, tile_type(), _name(vectors, rows, reads))
+            _build_tile(function, host, vectors, rows, reads, in_bfloat16)
     return module
 
 
 def _build_tile(
-    function: ir.Function, host: Host, vectors: int, rows: int, is_only: bool, in_bfloat16: bool
+    function: ir.Function, host: Host, vectors: int, rows: int, reads: bool, in_bfloat16: bool
 ) -> None:
-    """`is_only`: the rows are all that this panel meets."""
+    """`reads`: the panel comes from far; see `_ask_ahead`."""
     a, lda, b, depth, c, ldc, adds, start, later = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     v = Vectors(builder, host)
@@ -149,7 +164,7 @@ def _build_tile(
     whole = builder.and_(depth, integer(-UNROLL))
     fused = v.fused_couples if in_bfloat16 else v.fused
     operands, beginning = (starts, b, later), [first, *[zero] * (sets - 1)]
-    sums = _loop(v, fused, operands, (integer(0), whole), beginning, vectors, UNROLL, is_only)
+    sums = _loop(v, fused, operands, (integer(0), whole), beginning, vectors, UNROLL, reads)
     total = [[_tree(v, [s[i][j] for s in sums]) for j in range(vectors)] for i in range(rows)]
     (total,) = _loop(v, fused, operands, (whole, depth), [total], vectors, 1)
     _write(v, total, targets, builder.icmp_signed("!=", adds, integer(0)))
@@ -163,28 +178,33 @@ def _ask_ahead(
     step: int,
     stop: ir.Value,
     later: ir.Value,
-    is_only: bool,
+    reads: bool,
 ) -> None:
-    """Ask for numbers of B before they are due, at step k + `step` of a loop up to `stop`.
+    """Ask for numbers before they are due, at step k + `step` of a loop up to `stop`.
 
-    With vectors of 16 lanes (Zen 4, 5), each step asks for its like of the next panel, which lies
-    behind this one. With fewer (Zen 3), that costs a tenth of the loop, more than it gives. There
-    each tile asks for a part of the next panel, with one line every few steps: 8 % of the loop
-    where R comes from the memory. A tile that is the only one of its panel uses B's numbers up as
-    fast as they come, and runs up to 1.5 times as fast with those asked for that are some dozens of
-    steps ahead.
+    With vectors of 16 lanes (Zen 4, 5, Granite Rapids), a panel's first tile asks at each step for
+    its like of the next panel, which lies behind this one; the others ask for `later`, with one
+    line every few steps. Where panels come from beyond a core's own cache, all do as the first,
+    which is 3 to 5 % faster.
+
+    With fewer lanes (Zen 3), what the first does there costs a tenth of the loop, more than it
+    gives: so each tile asks for a part of the next panel, 8 % of the loop where R comes from the
+    memory. There a tile that is the only one of its panel uses B's numbers up as fast as they come,
+    and runs up to 1.5 times as fast with those asked for that are some dozens of steps ahead.
     """
     builder = v.builder
     width, at = MAX_VECTORS * v.lanes, builder.add(k, integer(step))
     first = builder.mul(at, integer(width))
-    if v.lanes >= LINE:
+    if reads and v.lanes >= LINE:
         behind = builder.add(first, builder.mul(stop, integer(width)))
         for j in range(0, width, LINE):
             v.prefetch(offset(builder, b, builder.add(behind, integer(j))))
-    elif is_only:
+    elif reads:
         v.prefetch(offset(builder, b, builder.add(first, integer(NEAR))))
     elif step == 0:
-        v.prefetch(offset(builder, later, builder.mul(k, integer(LINE // UNROLL))))
+        v.prefetch(
+            offset(builder, later, builder.mul(k, integer(LINE // _steps_per_line(v.lanes))))
+        )
 
 
 def _start(v: Vectors, start: ir.Value, vectors: int) -> list[ir.Value]:
@@ -216,7 +236,7 @@ def _loop(
     sums: list[list[list[ir.Value]]],
     vectors: int,
     unroll: int,
-    is_only: bool = False,
+    reads: bool = False,
 ) -> list[list[list[ir.Value]]]:
     """Add products to the sums, `unroll` at a time.
 
@@ -225,7 +245,7 @@ def _loop(
         operands: A's rows, B, and `later` of `tile_type`.
         bounds: k from which to which.
         sums: sets of the tile's sums.
-        vectors, unroll, is_only: of the panel; of the loop; see `_build_tile`.
+        vectors, unroll, reads: of the panel; of the loop; see `_build_tile`.
     """
     (rows, b, later), (start, stop) = operands, bounds
     builder, function = v.builder, v.builder.function
@@ -245,7 +265,7 @@ def _loop(
             for j in range(vectors)
         ]
         if unroll > 1 and vectors == MAX_VECTORS:
-            _ask_ahead(v, b, k, step, stop, later, is_only)
+            _ask_ahead(v, b, k, step, stop, later, reads)
         chosen = step % len(sums)
         products = []
         for i, row in enumerate(rows):
