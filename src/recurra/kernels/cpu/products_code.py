@@ -171,9 +171,10 @@ class _Operand:
 
 def _sums_of_products(function: ir.Function, host: Host, *, in_bfloat16: bool) -> None:
     tiles = [_tile(function.module, host, v, in_bfloat16) for v in range(1, PANEL_VECTORS + 1)]
+    column = _column(function.module, host)
     given = _Arguments(function, SUM_ARGUMENTS)
     builder, columns, width = given.builder, strip_columns(host), panel_columns(host)
-    most, panel_size, strip_size = panel_depth(host), _panel_size(host), _strip_size(host)
+    most, panel_size = panel_depth(host), _panel_size(host)
     to = given.at("scratch", builder.mul(given.thread, given["scratch_thread"]))
     operands = []
     for k in range(OPERANDS):
@@ -185,48 +186,98 @@ def _sums_of_products(function: ir.Function, host: Host, *, in_bfloat16: bool) -
         to = offset(builder, to, builder.mul(panels, integer(panel_size)))
     before = [integer(0), operands[0].panels]  # panels of the operands before each
     first, stop = given.share(_ceiling(builder, given["m"], columns))
+    is_all = builder.icmp_signed("<=", builder.sub(stop, first), integer(STRIPS_AT_ONCE))
     with loop(builder, 0, given["rows"], most) as start:
         count = least(builder, integer(most), builder.sub(given["rows"], start))
         depth = _ceiling(builder, count, 2) if in_bfloat16 else count
+        after = builder.add(start, integer(most))
+        asks = builder.and_(is_all, builder.icmp_signed("<", after, given["rows"]))
         for operand in operands:
             _copy_panels(given, host, operand, start, count, in_bfloat16)
         with loop(builder, first, stop, STRIPS_AT_ONCE) as t:
             end = least(builder, builder.add(t, integer(STRIPS_AT_ONCE)), stop)
             _copy_strips(given, host, start, count, (t, end), to, in_bfloat16)
-            after = builder.add(start, integer(most))
-            has_more = builder.icmp_signed("<", after, given["rows"])
-            is_all = builder.icmp_signed("<=", builder.sub(stop, first), integer(STRIPS_AT_ONCE))
-            asks = builder.and_(has_more, is_all)
+            block = _Block(start, depth, t, end, to, after, asks)
             for operand, panels in zip(operands, before, strict=True):
-                with loop(builder, 0, operand.panels) as p, loop(builder, t, end) as own:
-                    at = offset(builder, to, builder.mul(builder.sub(own, t), integer(strip_size)))
-                    b = offset(builder, operand.at, builder.mul(p, integer(panel_size)))
-                    for part in range(0, columns, tile_columns(host)):
-                        a = offset(builder, at, integer(part))
-                        row = builder.add(builder.mul(own, integer(columns)), integer(part))
-                        column = builder.mul(p, integer(width))
-                        place = builder.add(builder.mul(row, operand.c_row), column)
-                        c = offset(builder, operand.c, place)
-                        left = builder.sub(operand.n, column)
-                        rows_left = builder.sub(given["m"], row)
-                        if part:
-                            piece = builder.add(builder.mul(builder.sub(own, t), operand.panels), p)
-                            line = builder.sdiv(piece, integer(STEPS_PER_LINE))
-                            rows = operand.b, operand.b_row
-                        else:
-                            piece, line = builder.add(panels, p), own
-                            rows = given.at("a", integer(0)), given["a_row"]
-                        later = _later(builder, host, rows, after, piece, line)
-                        numbers = [a, b, depth, c, operand.c_row, start, rows_left, left]
-                        for value, none in zip(later, (b, integer(0)), strict=True):
-                            numbers.append(builder.select(asks, value, none))
-                        is_narrow = builder.icmp_signed("<=", left, integer(host.lanes))
-                        has_rows = builder.icmp_signed(">", rows_left, integer(0))
-                        with builder.if_then(has_rows), builder.if_else(is_narrow) as branches:
-                            for branch, tile in zip(branches, tiles, strict=True):
-                                with branch:
-                                    builder.call(tile, numbers)
+                if in_bfloat16:
+                    _meet_panels(given, host, tiles, operand, panels, block)
+                    continue
+                is_one = builder.icmp_signed("==", operand.n, integer(1))
+                with builder.if_else(is_one) as (then, otherwise):
+                    with then:
+                        _meet_column(given, host, column, operand, block)
+                    with otherwise:
+                        _meet_panels(given, host, tiles, operand, panels, block)
     builder.ret_void()
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some of A's rows, in strips t … end."""
+
+    start: ir.Value  # the first row
+    depth: ir.Value
+    t: ir.Value
+    end: ir.Value
+    strips: ir.Value  # where the first one lies
+    after: ir.Value  # the first row behind
+    asks: ir.Value  # whether to ask the memory for the rows behind; see `_later`
+
+    def strip(self, builder: ir.IRBuilder, host: Host, own: ir.Value) -> ir.Value:
+        shift = builder.mul(builder.sub(own, self.t), integer(_strip_size(host)))
+        return offset(builder, self.strips, shift)
+
+
+def _meet_panels(
+    given: _Arguments,
+    host: Host,
+    tiles: list[ir.Function],
+    operand: _Operand,
+    panels: ir.Value,
+    block: _Block,
+) -> None:
+    """All of a block's strips against an operand's panels, before which so many were met."""
+    builder, columns, width = given.builder, strip_columns(host), panel_columns(host)
+    with loop(builder, 0, operand.panels) as p, loop(builder, block.t, block.end) as own:
+        b = offset(builder, operand.at, builder.mul(p, integer(_panel_size(host))))
+        for part in range(0, columns, tile_columns(host)):
+            a = offset(builder, block.strip(builder, host, own), integer(part))
+            row = builder.add(builder.mul(own, integer(columns)), integer(part))
+            column = builder.mul(p, integer(width))
+            place = builder.add(builder.mul(row, operand.c_row), column)
+            c = offset(builder, operand.c, place)
+            left = builder.sub(operand.n, column)
+            rows_left = builder.sub(given["m"], row)
+            if part:
+                piece = builder.mul(builder.sub(own, block.t), operand.panels)
+                piece = builder.add(piece, p)
+                line = builder.sdiv(piece, integer(STEPS_PER_LINE))
+                rows = operand.b, operand.b_row
+            else:
+                piece, line = builder.add(panels, p), own
+                rows = given.at("a", integer(0)), given["a_row"]
+            later = _later(builder, host, rows, block.after, piece, line)
+            numbers = [a, b, block.depth, c, operand.c_row, block.start, rows_left, left]
+            for value, none in zip(later, (b, integer(0)), strict=True):
+                numbers.append(builder.select(block.asks, value, none))
+            is_narrow = builder.icmp_signed("<=", left, integer(host.lanes))
+            has_rows = builder.icmp_signed(">", rows_left, integer(0))
+            with builder.if_then(has_rows), builder.if_else(is_narrow) as branches:
+                for branch, tile in zip(branches, tiles, strict=True):
+                    with branch:
+                        builder.call(tile, numbers)
+
+
+def _meet_column(
+    given: _Arguments, host: Host, column: ir.Function, operand: _Operand, block: _Block
+) -> None:
+    """All of a block's strips against an operand of one column, whose result lies in one piece."""
+    builder = given.builder
+    with loop(builder, block.t, block.end) as own:
+        row = builder.mul(own, integer(strip_columns(host)))
+        c, rows_left = offset(builder, operand.c, row), builder.sub(given["m"], row)
+        strip = block.strip(builder, host, own)
+        builder.call(column, [strip, operand.at, block.depth, c, block.start, rows_left])
 
 
 def _later(
@@ -438,6 +489,52 @@ def _tile(module: ir.Module, host: Host, vectors: int, in_bfloat16: bool) -> ir.
                 )
                 old = v.where(is_adding, v.load(place, mask), v.constant(0.0))
                 v.store(v.add(value, old), place, mask)
+    builder.ret_void()
+    return function
+
+
+def _column(module: ir.Module, host: Host) -> ir.Function:
+    """(a, b, depth, c, adds, rows): a strip × the first column of a panel, added if adds ≠ 0.
+
+    With units in the lanes: a tile would leave all lanes but one empty.
+    """
+    name = "column"
+    if name in module.globals:
+        return module.globals[name]
+    kinds = [POINTER, POINTER, I64, POINTER, I64, I64]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    a, b, depth, c, adds, rows_left = function.args
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    v, columns, lanes = Vectors(builder, host), strip_columns(host), host.lanes
+    shifts = range(0, columns, lanes)
+    sums = [[builder.alloca(v.type) for _ in shifts] for _ in range(UNROLL)]
+    for slot in (slot for row in sums for slot in row):
+        builder.store(v.constant(0.0), slot)
+
+    def step(k: ir.Value, row: list[ir.Value]) -> None:
+        place = offset(builder, b, builder.mul(k, integer(panel_columns(host))))
+        spread = v.spread(builder.load(place, typ=F32, align=4))
+        at = offset(builder, a, builder.mul(k, integer(columns)))
+        for j, slot in zip(shifts, row, strict=True):
+            value = v.load(offset(builder, at, integer(j)))
+            builder.store(v.fused(spread, value, builder.load(slot, typ=v.type)), slot)
+
+    whole = builder.and_(depth, integer(-UNROLL))
+    with loop(builder, 0, whole, UNROLL) as k:
+        for u, row in enumerate(sums):
+            step(builder.add(k, integer(u)), row)
+    with loop(builder, whole, depth) as k:
+        step(k, sums[0])
+    is_adding = builder.icmp_signed("!=", adds, integer(0))
+    for part, j in enumerate(shifts):
+        count = least(builder, rows_left, integer(columns))
+        mask = v.mask_below(builder.sub(count, integer(j)))
+        place = offset(builder, c, integer(j))
+        total = reduce(v.add, [builder.load(row[part], typ=v.type) for row in sums])
+        old = v.where(is_adding, v.load(place, mask), v.constant(0.0))
+        v.store(v.add(total, old), place, mask)
     builder.ret_void()
     return function
 
