@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from recurra.cells import CELLS, find_cell
-from recurra.kernels.cpu.host import find_host
 from recurra.layers import LSTM, Recurrent
 
 Shape = tuple[int, int, int, int]
@@ -67,7 +66,7 @@ def time_layers(
 ) -> list[Timing]:
     """Training steps and inference in float32, and training steps under autocast to bfloat16.
 
-    The last where the processor multiplies bfloat16 (`avx512_bf16`).
+    The last where the processor multiplies bfloat16.
     The peer of a cell that torch.nn has is its layer, padded; with lengths uniform in
     time/5..time torch's packed sequences, and our own padded time; in bfloat16 torch's layer under
     the same autocast, and our own time in float32; at two shapes autograd through a Python loop.
@@ -161,7 +160,7 @@ def _beside_torch(cell: str, shape: Shape, seconds: float, roof: float) -> list[
             ("training, ragged", _medians(ragged, padded, seconds), "ours, padded"),
         )
     ]
-    if not find_host().multiplies_bfloat16:  # nor does oneDNN's LSTM run in it there
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # oneDNN's LSTM does not run in it
         return rows
     both_in_bfloat16 = _medians(lambda: in_bfloat16(ours), lambda: in_bfloat16(peer), seconds)
     beside_float32 = _medians(lambda: in_bfloat16(ours), padded, seconds)

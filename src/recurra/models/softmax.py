@@ -250,14 +250,14 @@ def _accurate(dtype: torch.dtype) -> torch.dtype:
 def _autocast(
     features: Tensor, weight: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None, bool]:
-    """The operands in autocast's dtype, if it is on; in float32, and True, for generated code that
-    rounds them to bfloat16 by itself."""
+    """The operands in autocast's dtype, if it is on; or in float32 for generated code, and whether
+    that shall round them to bfloat16, which saves time on some processors only."""
     kind = features.device.type
     if not torch.is_autocast_enabled(kind):
         return features, weight, bias, False
     dtype = torch.get_autocast_dtype(kind)
-    if dtype == torch.bfloat16 and generated.supports(features.float(), weight, in_bfloat16=True):
-        return features.float(), weight, bias, True
+    if dtype == torch.bfloat16 and generated.supports(features.float(), weight):
+        return features.float(), weight, bias, generated.multiplies_bfloat16()
     return features.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype), False
 
 

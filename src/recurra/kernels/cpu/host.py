@@ -17,6 +17,9 @@ LEVELS: dict[str, tuple[int, int, tuple[str, ...]]] = {
     "neon": (4, 32, ("neon",)),
     "basic": (4, 16, ()),
 }
+# A level that is slower than the next one on processors with a feature: where there are units for
+# whole matrices of bfloat16, vectors of it take 1.5 times as long as float32 (Granite Rapids).
+SLOWER = {"avx512_bf16": "amx-bf16"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def find_host(level: str | None = None) -> Host:
     Raises:
         ArgumentError: no such level, or the processor does not have it.
     """
-    level = level or os.environ.get("RECURRA_CPU_LEVEL")
+    asked = level or os.environ.get("RECURRA_CPU_LEVEL")
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     present = llvm.get_host_cpu_features()
@@ -72,13 +75,14 @@ def find_host(level: str | None = None) -> Host:
         for name, (_, _, needed) in LEVELS.items()
         if all(present.get(f) for f in needed) or (name == "neon" and is_arm)
     ]
-    level = level or possible[0]
+    best = next(name for name in possible if not (name in SLOWER and present.get(SLOWER[name])))
+    level = asked or best
     if level not in possible:
         raise ArgumentError(
             f"RECURRA_CPU_LEVEL {level!r} is not possible on this processor; it has {possible}"
         )
     lanes, registers, needed = LEVELS[level]
-    if level == possible[0]:
+    if level in (best, possible[0]):
         return Host(level, lanes, registers, llvm.get_host_cpu_name(), present.flatten())
     features = ",".join(f"+{name}" for name in needed)
     return Host(level, lanes, registers, _generic_cpu(), features)

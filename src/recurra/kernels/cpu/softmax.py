@@ -36,11 +36,15 @@ class Gradients(NamedTuple):
     bias: Tensor
 
 
-def supports(features: Tensor, weight: Tensor, *, in_bfloat16: bool = False) -> bool:
+def multiplies_bfloat16() -> bool:
+    """Whether `in_bfloat16` can be asked for, and saves time."""
+    return find_host().multiplies_bfloat16
+
+
+def supports(features: Tensor, weight: Tensor) -> bool:
     """Whether the generated code can run this, and is worth it."""
     return (
-        (find_host().multiplies_bfloat16 or not in_bfloat16)
-        and features.device.type == weight.device.type == "cpu"
+        features.device.type == weight.device.type == "cpu"
         and features.dtype == weight.dtype == torch.float32
         and len(features) >= LEAST_ROWS
         and len(weight) >= LEAST_WORDS

@@ -1,0 +1,45 @@
+"""Which level of vectors a processor is given."""
+
+import llvmlite.binding as llvm
+import pytest
+
+from recurra.errors import ArgumentError
+from recurra.kernels.cpu.host import LEVELS, find_host
+
+AVX512 = LEVELS["avx512_bf16"][2]
+
+
+def _pretend(monkeypatch: pytest.MonkeyPatch, *features: str) -> None:
+    found = llvm.FeatureMap(dict.fromkeys(features, True))
+    monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: found)
+    monkeypatch.delenv("RECURRA_CPU_LEVEL", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("features", "level"),
+    [
+        ((), "basic"),
+        (("avx2", "fma"), "avx2"),
+        ((*AVX512[:-1], "avx2", "fma"), "avx512"),
+        ((*AVX512, "avx2", "fma"), "avx512_bf16"),
+        ((*AVX512, "avx2", "fma", "amx-bf16"), "avx512"),
+    ],
+)
+def test_the_fastest_level_is_taken(
+    features: tuple[str, ...], level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _pretend(monkeypatch, *features)
+    host = find_host.__wrapped__()
+    assert host.level == level
+    assert all(f"+{feature}" in host.features for feature in features)
+
+
+def test_a_slower_level_can_be_asked_for_and_a_missing_one_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _pretend(monkeypatch, *AVX512, "avx2", "fma", "amx-bf16")
+    assert find_host.__wrapped__("avx512_bf16").multiplies_bfloat16
+    assert find_host.__wrapped__("avx2").features == "+avx2,+fma"
+    _pretend(monkeypatch, "avx2", "fma")
+    with pytest.raises(ArgumentError, match="'avx512' is not possible"):
+        find_host.__wrapped__("avx512")
