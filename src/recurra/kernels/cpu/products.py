@@ -30,17 +30,16 @@ LEAST_PRODUCT, LEAST_PACK = 200_000, 20_000
 # Below so many multiplications, oneDNN's call takes longer than another library's whole product.
 LEAST_ONEDNN = 1_000_000
 # From so many rows and multiplications on, products here are faster than oneDNN's: by 10 to 20 % on
-# Zen 3; by 0 to 6 % on Granite Rapids, and by 8 to 25 % with a weight that lies the other way.
-LEAST_OWN_ROWS, LEAST_OWN = 64, 4_000_000
+# Zen 3; by 0 to 6 % on Granite Rapids, and by 8 to 50 % with a weight that lies the other way.
+LEAST_OWN_ROWS, LEAST_OWN = 64, {8: 4_000_000, 16: LEAST_ONEDNN}
 _MOST = max(map(len, (SUM_ARGUMENTS, ROW_ARGUMENTS, TAKE_ARGUMENTS, PACK_ARGUMENTS)))
 _Values = ctypes.c_int64 * _MOST
 
 
 def is_own_faster(rows: Tensor, weight: Tensor, host: Host) -> bool:
     """Whether a product is faster here than by oneDNN, though that may know its size already."""
-    count = rows.shape[0]
-    is_large = count >= LEAST_OWN_ROWS and count * weight.numel() >= LEAST_OWN
-    return host.lanes >= 8 and is_large
+    count, least = rows.shape[0], LEAST_OWN.get(host.lanes)
+    return least is not None and count >= LEAST_OWN_ROWS and count * weight.numel() >= least
 
 
 def library_linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
