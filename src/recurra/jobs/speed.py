@@ -66,7 +66,8 @@ def time_layers(
 ) -> list[Timing]:
     """Training steps and inference in float32, and training steps under autocast to bfloat16.
 
-    The last where the processor multiplies bfloat16.
+    The last where oneDNN multiplies bfloat16.
+
     The peer of a cell that torch.nn has is its layer, padded; with lengths uniform in
     time/5..time torch's packed sequences, and our own padded time; in bfloat16 torch's layer under
     the same autocast, and our own time in float32; at two shapes autograd through a Python loop.
@@ -160,8 +161,8 @@ def _beside_torch(cell: str, shape: Shape, seconds: float, roof: float) -> list[
             ("training, ragged", _medians(ragged, padded, seconds), "ours, padded"),
         )
     ]
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # oneDNN's LSTM does not run in it
-        return rows
+    if not (torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return rows  # oneDNN's LSTM does not run in it
     both_in_bfloat16 = _medians(lambda: in_bfloat16(ours), lambda: in_bfloat16(peer), seconds)
     beside_float32 = _medians(lambda: in_bfloat16(ours), padded, seconds)
     what = "training, bfloat16"

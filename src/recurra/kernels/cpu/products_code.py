@@ -27,14 +27,13 @@ from llvmlite import ir
 from recurra.kernels.cpu.couples import round_rows
 from recurra.kernels.cpu.flow import argument, build_entry, each_vector, least, loop, place_of
 from recurra.kernels.cpu.host import Host
-from recurra.kernels.cpu.tiles import LINE, MAX_VECTORS, call_tiles
+from recurra.kernels.cpu.tiles import LINE, MAX_VECTORS, STEPS_PER_LINE, call_tiles
 from recurra.kernels.cpu.vector import F32, I64, POINTER, Vectors, integer, offset
 
 STRIPS_AT_ONCE = 16  # whose columns of A stay in a core's own cache while a panel passes by
 OPERANDS = 2  # that may share A
 PANEL_VECTORS = 2
 UNROLL = 4
-STEPS_PER_LINE = 8  # of a tile, for each line that it asks for ahead of time
 BLOCK_ROWS = 120  # whose couples a core's own caches hold, with a panel of the weight
 CHUNK = 64  # of the depth, so that what is written to stays in the nearest cache
 SUM_ARGUMENTS = (

@@ -23,15 +23,15 @@ MAX_VECTORS = 2
 IN_FLIGHT = 8
 UNROLL = 4
 LINE = 16  # numbers in a line of the cache
+# Steps of a tile for each line that it asks for ahead of time, with vectors of a whole line. With
+# twice as many lines these were a tenth slower, waiting (Granite Rapids).
+STEPS_PER_LINE = 8
 NEAR = 512  # numbers ahead of those that a panel's only tile uses
 
 
-def _steps_per_line(lanes: int) -> int:
-    """Steps of a tile for each line that it asks for ahead of time.
-
-    With twice as many lines, 16 lanes were a tenth slower, waiting (Granite Rapids).
-    """
-    return 8 if lanes == LINE else 4
+def _asked_per_step(lanes: int) -> int:
+    """Numbers that a tile asks for ahead of time at each step."""
+    return LINE // (STEPS_PER_LINE if lanes == LINE else UNROLL)
 
 
 def max_rows(host: Host) -> int:
@@ -122,7 +122,7 @@ def call_tiles(
         a_tile = offset(builder, a, builder.mul(low, lda))
         c_tile = offset(builder, c, builder.mul(low, ldc))
         first = ir.Constant(POINTER, None) if start is None else start
-        asked = builder.mul(depth, integer(LINE // _steps_per_line(host.lanes)))
+        asked = builder.mul(depth, integer(_asked_per_step(host.lanes)))
         # each of four tiles asks for another part of the next panel
         share = builder.mul(builder.and_(part, integer(3)), asked)
         done = builder.mul(depth, integer(vectors * host.lanes))
@@ -202,9 +202,7 @@ def _ask_ahead(
     elif reads:
         v.prefetch(offset(builder, b, builder.add(first, integer(NEAR))))
     elif step == 0:
-        v.prefetch(
-            offset(builder, later, builder.mul(k, integer(LINE // _steps_per_line(v.lanes))))
-        )
+        v.prefetch(offset(builder, later, builder.mul(k, integer(_asked_per_step(v.lanes)))))
 
 
 def _start(v: Vectors, start: ir.Value, vectors: int) -> list[ir.Value]:
