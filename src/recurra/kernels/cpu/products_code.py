@@ -94,7 +94,7 @@ def panel_columns(host: Host) -> int:
 
 @cache
 def scratch_size(host: Host, sizes: tuple[int, ...]) -> int:
-    """Numbers of scratch for a thread: all panels of operands with so many columns, tiles of A."""
+    """Numbers of scratch for a thread: all panels of operands with so many columns, strips of A."""
     width = panel_columns(host)
     panels = sum(-(-n // width) for n in sizes)
     return panels * _panel_size(host) + STRIPS_AT_ONCE * _strip_size(host) + 2 * width
@@ -170,7 +170,6 @@ class _Operand:
 
 def _sums_of_products(function: ir.Function, host: Host, *, in_bfloat16: bool) -> None:
     tiles = [_tile(function.module, host, v, in_bfloat16) for v in range(1, PANEL_VECTORS + 1)]
-    column = _column(function.module, host)
     given = _Arguments(function, SUM_ARGUMENTS)
     builder, columns, width = given.builder, strip_columns(host), panel_columns(host)
     most, panel_size = panel_depth(host), _panel_size(host)
@@ -183,6 +182,7 @@ def _sums_of_products(function: ir.Function, host: Host, *, in_bfloat16: bool) -
         b, c = zip(pointers, strides, strict=True)
         operands.append(_Operand(given[f"n{k}"], panels, to, *b, *c, given[f"places{k}"]))
         to = offset(builder, to, builder.mul(panels, integer(panel_size)))
+    column = None if in_bfloat16 else _column(function.module, host)
     before = [integer(0), operands[0].panels]  # panels of the operands before each
     first, stop = given.share(_ceiling(builder, given["m"], columns))
     is_all = builder.icmp_signed("<=", builder.sub(stop, first), integer(STRIPS_AT_ONCE))
@@ -198,7 +198,7 @@ def _sums_of_products(function: ir.Function, host: Host, *, in_bfloat16: bool) -
             _copy_strips(given, host, start, count, (t, end), to, in_bfloat16)
             block = _Block(start, depth, t, end, to, after, asks)
             for operand, panels in zip(operands, before, strict=True):
-                if in_bfloat16:
+                if column is None:
                     _meet_panels(given, host, tiles, operand, panels, block)
                     continue
                 is_one = builder.icmp_signed("==", operand.n, integer(1))
@@ -486,10 +486,15 @@ def _tile(module: ir.Module, host: Host, vectors: int, in_bfloat16: bool) -> ir.
                     offset(builder, base, integer(j * lanes)),
                     builder.load(slot, typ=v.type),
                 )
-                old = v.where(is_adding, v.load(place, mask), v.constant(0.0))
-                v.store(v.add(value, old), place, mask)
+                _put(v, value, place, mask, is_adding)
     builder.ret_void()
     return function
+
+
+def _put(v: Vectors, value: ir.Value, place: ir.Value, mask: ir.Value, is_adding: ir.Value) -> None:
+    """Store a vector, with what is there added if `is_adding`."""
+    old = v.where(is_adding, v.load(place, mask), v.constant(0.0))
+    v.store(v.add(value, old), place, mask)
 
 
 def _column(module: ir.Module, host: Host) -> ir.Function:
@@ -497,11 +502,8 @@ def _column(module: ir.Module, host: Host) -> ir.Function:
 
     With units in the lanes: a tile would leave all lanes but one empty.
     """
-    name = "column"
-    if name in module.globals:
-        return module.globals[name]
     kinds = [POINTER, POINTER, I64, POINTER, I64, I64]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), "column")
     function.linkage = "internal"
     function.attributes.add("noinline")
     a, b, depth, c, adds, rows_left = function.args
@@ -532,8 +534,7 @@ def _column(module: ir.Module, host: Host) -> ir.Function:
         mask = v.mask_below(builder.sub(count, integer(j)))
         place = offset(builder, c, integer(j))
         total = reduce(v.add, [builder.load(row[part], typ=v.type) for row in sums])
-        old = v.where(is_adding, v.load(place, mask), v.constant(0.0))
-        v.store(v.add(total, old), place, mask)
+        _put(v, total, place, mask, is_adding)
     builder.ret_void()
     return function
 
