@@ -24,6 +24,7 @@ CASES = {
     "over a tile": (13, 41, 40, 129),
     "tall": (2, 130, 3, 16),
     "whole vectors": (9, 21, 32, 48),  # the loop multiplies the input, too
+    "units for matrices": (9, 41, 112, 96),
 }
 LONG = (300, 3, 7, 19)
 LARGE = {"rnn": 769, "gru": 449, "lstm": 384, "lstm_layer_norm": 384, "gru_reset_before": 449}

@@ -4,9 +4,11 @@ import llvmlite.binding as llvm
 import pytest
 
 from recurra.errors import ArgumentError
+from recurra.kernels.cpu import host as host_module
 from recurra.kernels.cpu.host import LEVELS, find_host
 
 AVX512 = LEVELS["avx512_bf16"][2]
+AMX = (*LEVELS["amx"][2], "avx2", "fma")
 
 
 def _pretend(monkeypatch: pytest.MonkeyPatch, *features: str) -> None:
@@ -23,12 +25,14 @@ def _pretend(monkeypatch: pytest.MonkeyPatch, *features: str) -> None:
         ((*AVX512[:-1], "avx2", "fma"), "avx512"),
         ((*AVX512, "avx2", "fma"), "avx512_bf16"),
         ((*AVX512, "avx2", "fma", "amx-bf16"), "avx512"),
+        (AMX, "amx"),
     ],
 )
 def test_the_fastest_level_is_taken(
     features: tuple[str, ...], level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _pretend(monkeypatch, *features)
+    monkeypatch.setattr(host_module, "_may_use_matrix_units", lambda: True)
     host = find_host.__wrapped__()
     assert host.level == level
     assert all(f"+{feature}" in host.features for feature in features)
@@ -43,3 +47,11 @@ def test_a_slower_level_can_be_asked_for_and_a_missing_one_is_refused(
     _pretend(monkeypatch, "avx2", "fma")
     with pytest.raises(ArgumentError, match="'avx512' is not possible"):
         find_host.__wrapped__("avx512")
+
+
+def test_matrix_units_are_left_alone_where_the_system_does_not_lend_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _pretend(monkeypatch, *AMX)
+    monkeypatch.setattr(host_module, "_may_use_matrix_units", lambda: False)
+    assert find_host.__wrapped__().level == "avx512"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recurra.errors import ArgumentError
-from recurra.kernels.cpu.couples import along_columns
+from recurra.kernels.cpu.couples import BFLOAT16, FLOAT32
 from recurra.kernels.cpu.host import LEVELS, find_host
 from recurra.kernels.cpu.products import (
     along_rows,
@@ -17,6 +17,7 @@ from recurra.kernels.cpu.products import (
     sums_of_products,
     take_rows,
 )
+from recurra.kernels.cpu.products_code import possible_parts
 from recurra.kernels.schedule import Rows
 
 pytestmark = pytest.mark.kernels
@@ -31,7 +32,9 @@ def _possible(level: str) -> bool:
 
 
 HOSTS = [find_host(level) for level in LEVELS if _possible(level)]
-
+# every way to multiply float32: by vectors, and by units for matrices, in three parts
+WAYS = [(host, p) for host in HOSTS for p in possible_parts(host) if p != BFLOAT16]
+in_float32 = pytest.mark.parametrize(("host", "parts"), WAYS, ids=lambda a: getattr(a, "level", a))
 
 SIZES = [
     (1, 1, 1),
@@ -45,14 +48,14 @@ SIZES = [
 ]
 
 
-@pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.level)
+@in_float32
 @pytest.mark.parametrize(("rows", "m", "n"), SIZES)
-def test_sums_of_products_equal_those_in_float64(host, rows, m, n):
+def test_sums_of_products_equal_those_in_float64(host, parts, rows, m, n):
     torch.manual_seed(rows + m + n)
     left, right = torch.randn(rows, m + 3)[:, 1 : m + 1], torch.randn(rows, n + 2)[:, 2:]
     other = torch.randn(rows, m + 40)[:, :-1]  # more panels than the first
     for rights in ([right], [right, other]):
-        found = sums_of_products(left, [Rows(right) for right in rights], host)
+        found = sums_of_products(left, [Rows(right) for right in rights], host, parts=parts)
         assert len({t.data_ptr() for pair in found for t in pair}) == 2 * len(rights)
         for (product, sums), b in zip(found, rights, strict=True):
             expected = left.double().t() @ b.double()
@@ -71,7 +74,7 @@ in_bfloat16 = pytest.mark.skipif(
 def test_products_in_bfloat16_are_those_of_the_rounded_numbers(rows, m, n):
     left, right = torch.randn(rows, m + 3)[:, 1 : m + 1], torch.randn(rows, n + 2)[:, 2:]
     a, b = left.bfloat16().double(), right.bfloat16().double()
-    ((product, sums),) = sums_of_products(left, [Rows(right)], find_host(), in_bfloat16=True)
+    ((product, sums),) = sums_of_products(left, [Rows(right)], find_host(), parts=BFLOAT16)
     scale = (a.abs().t() @ b.abs()).clamp_min(1)
     assert ((product - a.t() @ b).abs() / scale).max() < 1e-6
     torch.testing.assert_close(sums, left.sum(0), rtol=1e-5, atol=1e-4)  # of exact numbers
@@ -80,24 +83,24 @@ def test_products_in_bfloat16_are_those_of_the_rounded_numbers(rows, m, n):
     w = weight.bfloat16().double()
     scale = (a.abs() @ w.abs().t()).clamp_min(1)
     for offset in (bias, None):
-        product = linear(left, weight, offset, find_host(), in_bfloat16=True)
+        product = linear(left, weight, offset, find_host(), parts=BFLOAT16)
         expected = a @ w.t() + (0 if offset is None else offset)
         assert product.shape == (rows, n)
         assert product.stride(1) == 1
         assert ((product - expected).abs() / scale).max() < 1e-6
 
 
-@pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.level)
+@in_float32
 @pytest.mark.parametrize(("rows", "m", "n"), SIZES)
-def test_products_of_rows_equal_those_in_float64(host, rows, m, n):
+def test_products_of_rows_equal_those_in_float64(host, parts, rows, m, n):
     torch.manual_seed(rows + m + n)
     left, weight, bias = torch.randn(rows, m + 3)[:, 1 : m + 1], torch.randn(n, m), torch.randn(n)
     a, w = left.double(), weight.double()
     scale = (a.abs() @ w.abs().t()).clamp_min(1)
-    by_rows = linear(left, weight, bias, host)
+    by_rows = linear(left, weight, bias, host, parts=parts)
     assert ((by_rows - (a @ w.t() + bias)).abs() / scale).max() < 1e-6
-    turned = pack_turned(weight.t(), host, "turned")
-    product = product_of_rows(left, turned, n, None, host)
+    turned = pack_turned(weight.t(), host, "turned", parts=parts)
+    product = product_of_rows(left, turned, n, None, host, parts=parts)
     assert ((product - a @ w.t()).abs() / scale).max() < 1e-6
 
 
@@ -109,17 +112,26 @@ def test_couples_are_neighbours_rounded_to_bfloat16(depth, units):
     by_rows = along_rows(rows, find_host()).view(torch.bfloat16).view(-1, units, 2)
     for k in range(2):
         assert torch.equal(by_rows[..., k], rounded[k::2, :units])
-    by_columns = along_columns(rows).view(torch.bfloat16)
-    assert torch.equal(by_columns, rounded[:depth])
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 40), st.integers(1, 60), st.integers(1, 60))
 def test_sums_of_products_of_any_size(rows, m, n):
     left, right = torch.randn(rows, m), torch.randn(rows, n)
-    ((product, sums),) = sums_of_products(left, [Rows(right)], find_host())
-    torch.testing.assert_close(product, left.t() @ right, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(sums, left.sum(0), rtol=1e-4, atol=1e-4)
+    for host, parts in WAYS:
+        ((product, sums),) = sums_of_products(left, [Rows(right)], host, parts=parts)
+        torch.testing.assert_close(product, left.t() @ right, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(sums, left.sum(0), rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 300), st.integers(1, 1100))
+def test_products_of_rows_of_any_size(rows, depth, units):
+    left, weight, bias = torch.randn(rows, depth), torch.randn(units, depth), torch.randn(units)
+    expected = torch.nn.functional.linear(left, weight, bias)
+    for host, parts in WAYS:
+        product = linear(left, weight, bias, host, parts=parts)
+        torch.testing.assert_close(product, expected, rtol=1e-4, atol=1e-3)
 
 
 @settings(max_examples=30, deadline=None)
@@ -129,23 +141,77 @@ def test_sums_of_products_take_rows_from_where_a_table_says(rows, m, n, random):
     left, right = torch.randn(rows, m), torch.randn(50, n)
     other = torch.randn(rows, n)
     given = [Rows(right, places), Rows(torch.cat([torch.ones(2, n), other]), first=2)]
-    (product, _), (plain, _) = sums_of_products(left, given, find_host())
-    torch.testing.assert_close(product, left.t() @ right[places], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(plain, left.t() @ other, rtol=1e-4, atol=1e-4)
+    for host, parts in WAYS:
+        (product, _), (plain, _) = sums_of_products(left, given, host, parts=parts)
+        torch.testing.assert_close(product, left.t() @ right[places], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(plain, left.t() @ other, rtol=1e-4, atol=1e-4)
+
+
+in_parts = pytest.mark.skipif(
+    not find_host().has_matrix_units, reason="this processor has no units for matrices"
+)
+
+
+@in_parts
+@pytest.mark.parametrize("scale", [1e-22, 1e-12, 1.0, 1e12, 1e17])
+def test_float32_in_three_parts_is_as_exact_at_any_scale(scale):
+    torch.manual_seed(0)
+    spread = torch.logspace(-6, 0, 200)  # of each row's numbers, so that small ones count, too
+    left, weight = torch.randn(40, 200) * spread * scale, torch.randn(64, 200) / spread
+    expected = left.double() @ weight.double().t()
+    product = linear(left, weight, None, find_host(), parts=FLOAT32)
+    error, plain = (t - expected for t in (product, left @ weight.t()))
+    assert error.norm() <= 1.5 * plain.norm()
+    assert error.abs().max() <= 2 * plain.abs().max()
+
+
+@in_parts
+def test_infinite_and_missing_numbers_stay_visible_in_three_parts():
+    left = torch.randn(3, 40)
+    left[1, 7], left[2, 9] = float("inf"), float("nan")
+    product = linear(left, torch.randn(33, 40), None, find_host(), parts=FLOAT32)
+    assert product[0].isfinite().all()
+    assert not product[1:].isfinite().any()
+
+
+@in_parts
+def test_matrix_units_are_shared_with_other_libraries():
+    """They hold their setting from call to call, and oneDNN has another one."""
+    left, weight = torch.randn(70, 130), torch.randn(50, 130)
+    a, b = left.bfloat16(), weight.bfloat16()
+    theirs, ours = a @ b.t(), linear(left, weight, None, find_host(), parts=FLOAT32)
+    for _ in range(3):
+        assert torch.equal(a @ b.t(), theirs)
+        assert torch.equal(linear(left, weight, None, find_host(), parts=FLOAT32), ours)
+
+
+def _couples(blocks: torch.Tensor, parts: int, lanes: int) -> torch.Tensor:
+    """The depth's numbers as couples of so many parts."""
+    if not parts:
+        return blocks
+    rest = torch.nn.functional.pad(blocks, (0, -blocks.shape[2] % (2 * lanes)))
+    found = []
+    for _ in range(parts):
+        part = rest.bfloat16()
+        if parts > 1:  # cut off, not rounded
+            part = (rest.view(torch.int32) & -65536).view(torch.float32).bfloat16()
+        found.append(part.unflatten(2, (-1, 2 * lanes)))
+        rest = rest - part.float()
+    assert parts == 1 or not rest.any()
+    return torch.stack(found, dim=3).flatten(2).view(torch.float32)
 
 
 def _packed(blocks: torch.Tensor, lanes: int) -> torch.Tensor:
     """The order that `tiles` reads, number by number."""
-    count, units, depth = blocks.shape
+    count, units, _ = blocks.shape
     vectors = -(-units // lanes)
-    numbers = []
-    for first in range(0, vectors, 2):
-        width = min(2, vectors - first) * lanes
-        for block in range(count):
-            for d in range(depth):
-                for unit in range(first * lanes, first * lanes + width):
-                    numbers.append(float(blocks[block, unit, d]) if unit < units else 0.0)
-    return torch.tensor(numbers)
+    padded = torch.nn.functional.pad(blocks, (0, 0, 0, vectors * lanes - units))
+    pieces = [
+        padded[block, first * lanes : min(first + 2, vectors) * lanes].t().flatten()
+        for first in range(0, vectors, 2)
+        for block in range(count)
+    ]
+    return torch.cat(pieces)
 
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.level)
@@ -165,9 +231,16 @@ def test_rows_are_taken_by_number_and_missing_ones_are_zero(host, count, columns
 def test_weights_are_packed_as_tiles_read_them(host, count, units, depth):
     blocks = torch.randn(count, units, depth)
     weight = blocks.flatten(0, 1)
-    packed = pack(weight, units, host, "test", blocks=count)
-    assert torch.equal(packed, _packed(blocks, host.lanes))
-    last = pack(weight[-units:], units, host, "test")
-    assert torch.equal(last, _packed(blocks[-1:], host.lanes))
-    turned = pack_turned(blocks[0].t(), host, "test")
-    assert torch.equal(turned, _packed(blocks[:1], host.lanes))
+    for parts in possible_parts(host):
+        couples = _couples(blocks, parts, host.lanes)
+        packed = pack(weight, units, host, "test", blocks=count, parts=parts)
+        assert _is_same(packed, _packed(couples, host.lanes))
+        last = pack(weight[-units:], units, host, "test", parts=parts)
+        assert _is_same(last, _packed(couples[-1:], host.lanes))
+        turned = pack_turned(blocks[0].t(), host, "test", parts=parts)
+        assert _is_same(turned, _packed(couples[:1], host.lanes))
+
+
+def _is_same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Bit by bit: couples may look like numbers that are not any."""
+    return torch.equal(a.view(torch.int32), b.view(torch.int32))

@@ -3,17 +3,17 @@
 import ctypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 
 from recurra.cells import Cell
+from recurra.kernels.cpu import matrix, tiles
 from recurra.kernels.cpu.compiler import MachineCode, compile_cached
 from recurra.kernels.cpu.driver import Layout, build_driver, make_layout, scratch_blocks
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.threads import address_in_process, openmp
-from recurra.kernels.cpu.tiles import build_tiles, tile_names
 from recurra.kernels.plan import Options, Phase, Plan, Product
 from recurra.kernels.planner import plan_for
 
@@ -42,26 +42,25 @@ class Code:
 
 
 @cache
-def forward_code(cell: Cell, options: Options, host: Host) -> Code:
-    """A cell's forward pass, compiled or read from disk at first use."""
-    return _code(plan_for(cell, options), host, is_forward=True)
+def forward_code(cell: Cell, options: Options, host: Host, parts: int) -> Code:
+    """A cell's forward pass, compiled or read from disk at first use; parts: see `tile_table`."""
+    return _code(plan_for(cell, options), host, parts, is_forward=True)
 
 
 @cache
-def backward_code(cell: Cell, options: Options, host: Host) -> Code:
-    """A cell's backward pass, compiled or read from disk at first use."""
-    return _code(plan_for(cell, options), host, is_forward=False)
+def backward_code(cell: Cell, options: Options, host: Host, parts: int) -> Code:
+    """A cell's backward pass, compiled or read at first use; parts: see `tile_table`."""
+    return _code(plan_for(cell, options), host, parts, is_forward=False)
 
 
-def _code(plan: Plan, host: Host, *, is_forward: bool) -> Code:
+def _code(plan: Plan, host: Host, parts: int, *, is_forward: bool) -> Code:
     phases: tuple[Phase, ...] = plan.forward if is_forward else plan.backward
     name = f"{plan.cell.name}-{'forward' if is_forward else 'backward'}"
-    key = repr((plan.options, plan.graph.nodes, phases))
-    machine = compile_cached(
-        _file_name(name), key, lambda: build_driver(plan, host, is_forward=is_forward), host
-    )
+    key = repr((plan.options, plan.graph.nodes, phases, parts))
+    build = partial(build_driver, plan, host, parts, is_forward=is_forward)
+    machine = compile_cached(_file_name(name), key, build, host)
     return Code(
-        layout=make_layout(plan, is_forward=is_forward),
+        layout=make_layout(plan, parts, is_forward=is_forward),
         weights=tuple((p.weight, p.width, p.depth) for p in phases if isinstance(p, Product)),
         scratch_blocks=scratch_blocks(plan, phases),
         lanes=host.lanes,
@@ -76,11 +75,19 @@ def _file_name(name: str) -> str:
 
 
 @cache
-def tile_table(host: Host, *, in_bfloat16: bool) -> tuple[Tensor, MachineCode]:
-    """The addresses of all tiles, in their places; and what keeps them alive."""
-    name = "tiles-bfloat16" if in_bfloat16 else "tiles"
-    machine = compile_cached(name, name, lambda: build_tiles(host, in_bfloat16=in_bfloat16), host)
-    places = tile_names(host)
+def tile_table(host: Host, parts: int) -> tuple[Tensor, MachineCode]:
+    """The addresses of all tiles, in their places; and what keeps them alive.
+
+    Args:
+        host: they are for.
+        parts: of a number whose couples they multiply; 0: plain numbers.
+    """
+    name = f"tiles-{parts}"
+    if parts and host.has_matrix_units:
+        places, build = matrix.tile_names(), partial(matrix.build_tiles, parts)
+    else:
+        places, build = tiles.tile_names(host), partial(tiles.build_tiles, host, parts)
+    machine = compile_cached(name, name, build, host)
     table = torch.zeros(max(places) + 1, dtype=torch.int64)
     for place, tile in places.items():
         table[place] = machine.address(tile)

@@ -25,12 +25,13 @@ from functools import cached_property
 
 from llvmlite import ir
 
-from recurra.kernels.cpu.couples import round_rows
+from recurra.kernels.cpu.couples import row_size_of, split_rows
 from recurra.kernels.cpu.dots import dot_products
 from recurra.kernels.cpu.flow import Code, ask, each_vector, least, loop, place_of
 from recurra.kernels.cpu.host import Host
+from recurra.kernels.cpu.matrix import Matrices, call_products, new_configuration, release
+from recurra.kernels.cpu.packing_code import PACK_ARGUMENTS
 from recurra.kernels.cpu.pointwise import Passes, RowEmitter
-from recurra.kernels.cpu.products_code import PACK_ARGUMENTS
 from recurra.kernels.cpu.tiles import MAX_VECTORS, call_tiles
 from recurra.kernels.cpu.vector import I8, I32, I64, POINTER, Vectors, integer, offset
 from recurra.kernels.plan import (
@@ -60,19 +61,20 @@ class Layout:
         return {name: place for place, name in enumerate(self.names)}
 
 
-def make_layout(plan: Plan, *, is_forward: bool) -> Layout:
+def make_layout(plan: Plan, parts: int, *, is_forward: bool) -> Layout:
     """The arguments that a pass uses.
 
     A buffer has three: `.at` its address, `.row` the distance of its rows and `.block` of its
     blocks, in numbers; zoneout a fourth, `.batch`, for what does not change from step to step. A
-    weight has those of the function that packs it, one after the other.
+    weight has those of the function that packs it, one after the other. `parts`: see
+    `code.tile_table`.
     """
     phases = plan.forward if is_forward else plan.backward
     names = ["steps", "share", "hidden", "output", "tables", "first_rows", "barriers", "tiles"]
     names += ["thread_number", "thread_count", "threads", "refused", "give_way", "meeting", "pack"]
     names += ["scratch", "scratch_thread", "resets"]
     names += ["input"] if plan.options.has_input else []
-    names += ["couples", "couples_row", "couples_thread"] if plan.options.in_bfloat16 else []
+    names += ["couples", "couples_row", "couples_thread"] if parts else []
     for buffer in _buffers(phases):
         names += [f"{buffer}.at", f"{buffer}.row", f"{buffer}.block"]
         names += [f"{buffer}.batch"] if split_name(buffer)[0] == "zoneout" else []
@@ -120,12 +122,12 @@ def scratch_blocks(plan: Plan, phases: tuple[Phase, ...]) -> int:
     return max(counts, default=0)
 
 
-def build_driver(plan: Plan, host: Host, *, is_forward: bool) -> ir.Module:
+def build_driver(plan: Plan, host: Host, parts: int, *, is_forward: bool) -> ir.Module:
     """A module with `run(arguments, thread)`, and `enter(arguments)` for each thread of a team."""
     module = ir.Module("forward" if is_forward else "backward")
     type_ = ir.FunctionType(ir.VoidType(), [POINTER, I64])
     function = ir.Function(module, type_, "run")
-    driver = _Driver(function, plan, host, is_forward)
+    driver = _Driver(function, plan, host, parts, is_forward)
     driver.emit()
     _build_entry(module, function, driver.layout)
     return module
@@ -156,11 +158,13 @@ def _build_entry(module: ir.Module, run: ir.Function, layout: Layout) -> None:
 
 
 class _Driver:
-    def __init__(self, function: ir.Function, plan: Plan, host: Host, is_forward: bool) -> None:
-        self.plan, self.host, self.is_forward = plan, host, is_forward
+    def __init__(
+        self, function: ir.Function, plan: Plan, host: Host, parts: int, is_forward: bool
+    ) -> None:
+        self.plan, self.host, self.parts, self.is_forward = plan, host, parts, is_forward
         self.module = function.module
         self.phases = plan.forward if is_forward else plan.backward
-        self.layout = make_layout(plan, is_forward=is_forward)
+        self.layout = make_layout(plan, parts, is_forward=is_forward)
         self.arguments, self.thread = function.args
         self.builder = ir.IRBuilder(function.append_basic_block("entry"))
         self.loaded: dict[str, ir.Value] = {}
@@ -187,6 +191,9 @@ class _Driver:
         table = builder.mul(group, per_group)
         self.first_row = self.entry("first_rows", group)
         moves = not self.plan.options.is_step
+        self.has_matrix_units = self.parts > 0 and self.host.has_matrix_units
+        if self.has_matrix_units:
+            self.configuration = new_configuration(builder)
         if moves:
             self._pack_weights()
             self._bring_states(table) if self.is_forward else self._bring_gradients()
@@ -203,6 +210,8 @@ class _Driver:
         if moves:
             self._join()
             self._take_states() if self.is_forward else self._take_gradients()
+        if self.has_matrix_units:
+            release(builder)
         builder.ret_void()
 
     # -- arguments --------------------------------------------------------------------------------
@@ -527,7 +536,7 @@ class _Driver:
         blocks, unit = phase.width
         depth = builder.mul(integer(phase.depth[0]), self.number(phase.depth[1]))
         a, lda = self._operand(phase)
-        if self.plan.options.in_bfloat16:
+        if self.parts:
             a, lda, depth = self._in_couples(a, lda, depth)
         units = self.number(unit)
         vectors = builder.sdiv(builder.add(units, integer(lanes - 1)), integer(lanes))
@@ -563,12 +572,12 @@ class _Driver:
     def _in_couples(
         self, a: ir.Value, lda: ir.Value, depth: ir.Value
     ) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """The group's rows, rounded into this thread's own memory; (address, stride, depth)."""
-        builder = self.builder
+        """The group's rows as couples in this thread's own memory; (address, stride, depth)."""
+        builder, v = self.builder, Vectors(self.builder, self.host)
         own = builder.mul(self.thread, self.number("couples_thread"))
         target, row = offset(builder, self.pointer("couples"), own), self.number("couples_row")
-        round_rows(Vectors(builder, self.host), a, lda, self.at_step["count"], depth, target, row)
-        return target, row, builder.sdiv(builder.add(depth, integer(1)), integer(2))
+        split_rows(v, (a, lda), self.at_step["count"], depth, (target, row), self.parts)
+        return target, row, row_size_of(v, depth, self.parts)
 
     def _panel(
         self,
@@ -589,8 +598,19 @@ class _Driver:
             shift = builder.mul(block, self.number(f"{phase.bias}.block"))
             bias = self.pointer(f"{phase.bias}.at")
             start = offset(builder, bias, builder.add(shift, column))
+        table, count = self.pointer("tiles"), self.at_step["count"]
+        if self.has_matrix_units:
+            width = integer(vectors * self.host.lanes)
+            matrices = Matrices(*rows, panel, width, depth, c, ldc)
+            call_products(
+                *(builder, table, self.configuration, count, matrices),
+                (integer(self.host.lanes),) * vectors,
+                adds=integer(int(phase.adds)),
+                start=start,
+            )
+            return
         call_tiles(
-            *(builder, self.host, self.pointer("tiles"), self.at_step["count"]),
+            *(builder, self.host, table, count),
             *(rows, (panel, depth), (c, ldc)),
             vectors=vectors,
             adds=phase.adds,

@@ -1,11 +1,11 @@
-"""Control flow in LLVM code: loops, calls of an address, entries for a team of threads."""
+"""Control flow in LLVM code: loops, arguments, calls of an address, entries for a team."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from llvmlite import ir
 
-from recurra.kernels.cpu.vector import I32, I64, POINTER, Vectors, integer
+from recurra.kernels.cpu.vector import I32, I64, POINTER, Vectors, integer, offset
 
 
 @contextmanager
@@ -58,6 +58,29 @@ def argument(builder: ir.IRBuilder, arguments: ir.Value, index: int) -> ir.Value
     return builder.load(slot, typ=I64, align=8)
 
 
+class Arguments:
+    """The arguments of a function by name, and this thread's share of some work."""
+
+    def __init__(self, function: ir.Function, names: tuple[str, ...]) -> None:
+        arguments, self.thread, self.threads = function.args
+        self.builder = ir.IRBuilder(function.append_basic_block("entry"))
+        self.values = {n: argument(self.builder, arguments, i) for i, n in enumerate(names)}
+
+    def __getitem__(self, name: str) -> ir.Value:
+        return self.values[name]
+
+    def at(self, name: str, elements: ir.Value) -> ir.Value:
+        return offset(self.builder, self.builder.inttoptr(self[name], POINTER), elements)
+
+    def share(self, count: ir.Value) -> tuple[ir.Value, ir.Value]:
+        builder = self.builder
+        after = builder.add(self.thread, integer(1))
+        first, stop = (
+            builder.sdiv(builder.mul(count, part), self.threads) for part in (self.thread, after)
+        )
+        return first, stop
+
+
 def place_of(builder: ir.IRBuilder, table: ir.Value, row: ir.Value, anywhere: ir.Value) -> ir.Value:
     """Where a row lies by a table of 64-bit numbers, whose address is `table`; 0: where it is.
 
@@ -72,6 +95,11 @@ def place_of(builder: ir.IRBuilder, table: ir.Value, row: ir.Value, anywhere: ir
 
 def least(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
     return builder.select(builder.icmp_signed("<", a, b), a, b)
+
+
+def ceiling(builder: ir.IRBuilder, a: ir.Value, b: int) -> ir.Value:
+    """⌈a/b⌉."""
+    return builder.sdiv(builder.add(a, integer(b - 1)), integer(b))
 
 
 def ask(builder: ir.IRBuilder, arguments: ir.Value, index: int) -> ir.Value:

@@ -9,11 +9,10 @@ from torch import Tensor
 
 from recurra.cells import Cell
 from recurra.kernels.cpu.code import Code, backward_code, forward_code, tile_table
-from recurra.kernels.cpu.couples import along_columns, row_size
+from recurra.kernels.cpu.couples import BFLOAT16, FLOAT32, couples_distance
 from recurra.kernels.cpu.host import Host, find_host
 from recurra.kernels.cpu.passes import Frame, Pass
 from recurra.kernels.cpu.products import (
-    along_rows,
     is_own_faster,
     library_linear,
     linear,
@@ -43,6 +42,13 @@ SHARED_CACHE_BYTES = 1_200_000
 # it finds in its own cache, where a product over all steps would have left it in the memory.
 LOOP_CACHE_BYTES = 2_500_000
 
+# From such sizes on, in all directions, matrix units take less time for float32 than vectors; see
+# `matrix`. In the loop that is a depth, for so many rows. R's parts are read at each step: up to
+# UNIT_CACHE_BYTES by a thread from its core's own cache; from beyond they take as long to come as
+# vectors take for FAR_UNIT_ROWS.
+LEAST_UNIT_SIZE, LEAST_UNIT_ROWS, FAR_UNIT_ROWS = 96, 12, 28
+UNIT_CACHE_BYTES = 1_600_000
+
 
 @dataclass(frozen=True, eq=False)
 class CpuForm(Form):
@@ -53,6 +59,7 @@ class CpuForm(Form):
     """
 
     host: Host
+    parts: int  # in which the loop's products split numbers to couples; 0: not at all
 
     def padded(self, size: int) -> int:
         return -(-size // self.host.lanes) * self.host.lanes
@@ -65,10 +72,17 @@ class CpuForm(Form):
     def tile_columns(self) -> int:
         return self._gates * self.padded(max(self.hidden, self.output))
 
+    def _parts_of(self, *sizes: int) -> int:
+        """`parts` of a product over all steps, of these sizes."""
+        if self.options.in_bfloat16:
+            return BFLOAT16
+        is_large = min(sizes) >= LEAST_UNIT_SIZE
+        return FLOAT32 if self.host.has_matrix_units and is_large else 0
+
     @cached_property
     def couples_row(self) -> int:
-        """Couples in the largest row that a product of the loop has to round."""
-        return row_size(self._deepest, self.host)
+        """Couples in the largest row that a product of the loop has to split."""
+        return couples_distance(self._deepest, self.host, self.parts)
 
     @cached_property
     def couples_thread(self) -> int:
@@ -90,30 +104,29 @@ class CpuForm(Form):
         if found is None:
             options, find = self.options, forward_code if is_forward else backward_code
             options = options._replace(has_input=True) if inputs else options
-            code = find(self.cell, options, self.host)
+            code = find(self.cell, options, self.host, self.parts)
             found = self._passes[is_forward, inputs] = self._with_known(code, is_forward, inputs)
         return found
 
     def _with_known(self, code: Code, is_forward: bool, inputs: int) -> Pass:
-        in_bfloat16, own = self.options.in_bfloat16, self.padded(self.hidden) * code.scratch_blocks
-        table, _ = tile_table(self.host, in_bfloat16=in_bfloat16)
+        parts, own = self.parts, self.padded(self.hidden) * code.scratch_blocks
+        table, _ = tile_table(self.host, parts)
         known = {"hidden": self.hidden, "output": self.output, "input": inputs}
         known |= {"share": self.share, "threads": self.workers, "scratch_thread": own}
         known |= {"couples_row": self.couples_row, "couples_thread": self.couples_thread}
         known["tiles"] = table.data_ptr()
-        known["pack"] = pack_address(self.host, is_turned=not is_forward)
+        known["pack"] = pack_address(self.host, parts, is_turned=not is_forward)
         for name, (row, block) in self.strides().items():
             known |= {f"{name}.row": row, f"{name}.block": block}
         memory = {"tile.at": ("scan tile", self.batch * self.tile_columns)}
         memory["scratch"] = "scan values", self.workers * own
         if inputs and is_forward and "gates" not in self.kept:
             memory["gates.at"] = "gates", self.batch * self._gates * self.hidden
-        memory["couples"] = "couples", self.workers * self.couples_thread * in_bfloat16
+        memory["couples"] = "couples", self.workers * self.couples_thread
         sizes = {"hidden": self.hidden, "output": self.output, "input": inputs}
         for weight, (blocks, unit), (times, of) in code.weights:
             units, depth = sizes[unit], times * sizes[of]
-            depth = (depth + 1) // 2 if in_bfloat16 else depth
-            name, size = f"weight.{weight}", packed_size(blocks, units, depth, self.host)
+            name, size = f"weight.{weight}", packed_size(blocks, units, depth, self.host, parts)
             known |= {f"{name}.blocks": blocks, f"{name}.units": units, f"{name}.depth": depth}
             own_name = weight.removesuffix("_back")
             memory[f"{name}.target"] = WORK if own_name == "early" else f"packed {own_name}", size
@@ -158,24 +171,24 @@ class CpuForm(Form):
         """A batch that is not full has another number of rows every time, to which a library would
         have to adapt itself; that takes up to a millisecond.
         """
-        in_bfloat16 = self.options.in_bfloat16
-        if rows.shape[1] == 1 or (is_full and self._asks_library(rows, weight)):
+        parts = self._parts_of(*rows.shape, len(weight))
+        if rows.shape[1] == 1 or (is_full and self._asks_library(rows, weight, parts)):
             return library_linear(rows, weight, bias)
-        return linear(rows, weight, bias, self.host, in_bfloat16=in_bfloat16, memory=lent)
+        return linear(rows, weight, bias, self.host, parts=parts, memory=lent)
 
     def times(self, rows: Tensor, weight: Tensor, *, is_full: bool) -> Tensor:
-        in_bfloat16 = self.options.in_bfloat16
-        if is_full and self._asks_library(rows, weight):
+        parts = self._parts_of(*rows.shape, weight.shape[1])
+        if is_full and self._asks_library(rows, weight, parts):
             return library_linear(rows, weight.t())
-        turned = along_rows(weight, self.host) if in_bfloat16 else weight
-        packed, units = pack_turned(turned, self.host, WORK), weight.shape[1]
-        return product_of_rows(rows, packed, units, None, self.host, in_bfloat16=in_bfloat16)
+        packed, units = pack_turned(weight, self.host, WORK, parts=parts), weight.shape[1]
+        return product_of_rows(rows, packed, units, None, self.host, parts=parts)
 
-    def _asks_library(self, rows: Tensor, weight: Tensor) -> bool:
-        return not self.options.in_bfloat16 and not is_own_faster(rows, weight, self.host)
+    def _asks_library(self, rows: Tensor, weight: Tensor, parts: int) -> bool:
+        return not parts and not is_own_faster(rows, weight, self.host)
 
     def sums_of_products(self, left: Tensor, rights: Sequence[Rows]) -> list[tuple[Tensor, Tensor]]:
-        return sums_of_products(left, rights, self.host, in_bfloat16=self.options.in_bfloat16)
+        parts = self._parts_of(*left.shape, sum(right.numbers.shape[-1] for right in rights))
+        return sums_of_products(left, rights, self.host, parts=parts)
 
     # -- the loop ----------------------------------------------------------------------------------
 
@@ -188,10 +201,12 @@ class CpuForm(Form):
     def _keeps_both(self, inputs: int) -> bool:
         """Whether each step multiplies by W, too: it fits, and the multipliers are kept busy."""
         weights = self._gates * self.hidden * (inputs + self.output)
-        fits = self.share == 1 and inputs > 0 and 4 * weights <= LOOP_CACHE_BYTES
+        fits = 4 * weights <= LOOP_CACHE_BYTES
+        if self.parts == FLOAT32:
+            fits = 2 * FLOAT32 * weights <= UNIT_CACHE_BYTES
         is_busy = self.batch // self.groups * MAX_VECTORS >= IN_FLIGHT
-        has_room = not self.options.in_bfloat16 or inputs <= self._deepest
-        return fits and is_busy and has_room
+        has_room = not self.parts or inputs <= self._deepest
+        return self.share == 1 and inputs > 0 and fits and is_busy and has_room
 
     @property
     def _deepest(self) -> int:
@@ -295,12 +310,10 @@ class CpuForm(Form):
 
     def _put_weight(self, frame: Frame, name: str, weight: Tensor) -> None:
         """A weight to be packed; of its rows, those that belong to the product."""
-        weight = along_columns(weight) if self.options.in_bfloat16 else weight.contiguous()
-        frame.put(f"weight.{name}.source", weight)
+        frame.put(f"weight.{name}.source", weight.contiguous())
 
     def _put_weight_turned(self, frame: Frame, name: str, rows: Tensor) -> None:
-        rows = along_rows(rows, self.host) if self.options.in_bfloat16 else rows.contiguous()
-        frame.put(f"weight.{name}_back.source", rows)
+        frame.put(f"weight.{name}_back.source", rows.contiguous())
 
     def _put_weights_turned(self, frame: Frame, parameters: Parameters) -> None:
         if parameters.weight_hh is not None:
@@ -326,9 +339,17 @@ def form_for(
     cell: Cell, options: Options, host: Host, batch: int, hidden: int, output: int, threads: int
 ) -> CpuForm:
     """The form of a scan by at most so many threads."""
-    weights = (2 if options.in_bfloat16 else 4) * len(cell.gates) * hidden * output * cell.recurrent
-    if weights <= SHARED_CACHE_BYTES and batch >= 2 * threads:
+    plan, shared = plan_for(cell, options), min(threads, max(1, hidden // (2 * host.lanes)))
+    numbers = len(cell.gates) * hidden * output * cell.recurrent
+    parts = BFLOAT16 if options.in_bfloat16 else 0
+    if not parts and host.has_matrix_units and min(hidden, output) >= LEAST_UNIT_SIZE:
+        near = UNIT_CACHE_BYTES // (2 * FLOAT32)
+        groups, share = (threads, 1) if numbers <= near else (1, shared)
+        least = LEAST_UNIT_ROWS if numbers <= share * near else FAR_UNIT_ROWS
+        if batch // groups >= least:
+            return CpuForm(plan, batch, hidden, output, groups, share, host, FLOAT32)
+    if (2 if parts else 4) * numbers <= SHARED_CACHE_BYTES and batch >= 2 * threads:
         groups, share = threads, 1
     else:
-        groups, share = 1, min(threads, max(1, hidden // (2 * host.lanes)))
-    return CpuForm(plan_for(cell, options), batch, hidden, output, groups, share, host)
+        groups, share = 1, shared
+    return CpuForm(plan, batch, hidden, output, groups, share, host, parts)

@@ -1,6 +1,8 @@
 """The processor that code is generated for."""
 
+import ctypes
 import os
+import platform
 from dataclasses import dataclass
 from functools import cache
 
@@ -11,6 +13,7 @@ from recurra.errors import ArgumentError
 _AVX512 = ("avx512f", "avx512vl", "avx512dq", "avx512bw")
 # name -> (lanes of float32, vector registers, features that must be there)
 LEVELS: dict[str, tuple[int, int, tuple[str, ...]]] = {
+    "amx": (16, 32, (*_AVX512, "avx512bf16", "amx-tile", "amx-bf16")),
     "avx512_bf16": (16, 32, (*_AVX512, "avx512bf16")),
     "avx512": (16, 32, _AVX512),
     "avx2": (8, 16, ("avx2", "fma")),
@@ -20,6 +23,8 @@ LEVELS: dict[str, tuple[int, int, tuple[str, ...]]] = {
 # A level that is slower than the next one on processors with a feature: where there are units for
 # whole matrices of bfloat16, vectors of it take 1.5 times as long as float32 (Granite Rapids).
 SLOWER = {"avx512_bf16": "amx-bf16"}
+# Linux lends the units' registers to a process that asks: arch_prctl(ARCH_REQ_XCOMP_PERM, TILEDATA)
+_ARCH_PRCTL, _REQUEST, _TILE_DATA = 158, 0x1023, 18
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,12 @@ class Host:
     @property
     def multiplies_bfloat16(self) -> bool:
         """Whether it has products of bfloat16 numbers with sums in float32."""
-        return self.level == "avx512_bf16"
+        return self.level in ("amx", "avx512_bf16")
+
+    @property
+    def has_matrix_units(self) -> bool:
+        """Whether such products are of whole matrices; see `matrix`."""
+        return self.level == "amx"
 
 
 @cache
@@ -75,6 +85,8 @@ def find_host(level: str | None = None) -> Host:
         for name, (_, _, needed) in LEVELS.items()
         if all(present.get(f) for f in needed) or (name == "neon" and is_arm)
     ]
+    if "amx" in possible and not _may_use_matrix_units():
+        possible.remove("amx")
     best = next(name for name in possible if not (name in SLOWER and present.get(SLOWER[name])))
     level = asked or best
     if level not in possible:
@@ -86,6 +98,14 @@ def find_host(level: str | None = None) -> Host:
         return Host(level, lanes, registers, llvm.get_host_cpu_name(), present.flatten())
     features = ",".join(f"+{name}" for name in needed)
     return Host(level, lanes, registers, _generic_cpu(), features)
+
+
+@cache
+def _may_use_matrix_units() -> bool:
+    """Ask the system for the units' registers, for this process and those that it forks."""
+    if platform.system() != "Linux":
+        return False
+    return bool(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST, _TILE_DATA) == 0)
 
 
 def _generic_cpu() -> str:

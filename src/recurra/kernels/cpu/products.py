@@ -7,19 +7,17 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from recurra.kernels.cpu import matrix_sums_code, sums_code
 from recurra.kernels.cpu.code import tile_table
 from recurra.kernels.cpu.compiler import MachineCode, compile_cached
-from recurra.kernels.cpu.couples import along_columns, row_size
+from recurra.kernels.cpu.couples import row_size
 from recurra.kernels.cpu.host import Host
+from recurra.kernels.cpu.packing_code import PACK_ARGUMENTS, TAKE_ARGUMENTS
 from recurra.kernels.cpu.products_code import (
-    BLOCK_ROWS,
-    OPERANDS,
-    PACK_ARGUMENTS,
     ROW_ARGUMENTS,
-    SUM_ARGUMENTS,
-    TAKE_ARGUMENTS,
     build_products,
-    scratch_size,
+    couples_of_rows,
+    with_parts,
 )
 from recurra.kernels.cpu.scratch import WORK, scratch
 from recurra.kernels.cpu.threads import openmp, run_parallel, thread_limit
@@ -32,7 +30,7 @@ LEAST_ONEDNN = 1_000_000
 # From so many rows and multiplications on, products here are faster than oneDNN's: by 10 to 20 % on
 # Zen 3; by 0 to 6 % on Granite Rapids, and by 8 to 50 % with a weight that lies the other way.
 LEAST_OWN_ROWS, LEAST_OWN = 64, {8: 4_000_000, 16: LEAST_ONEDNN}
-_MOST = max(map(len, (SUM_ARGUMENTS, ROW_ARGUMENTS, TAKE_ARGUMENTS, PACK_ARGUMENTS)))
+_MOST = max(map(len, (sums_code.SUM_ARGUMENTS, ROW_ARGUMENTS, TAKE_ARGUMENTS, PACK_ARGUMENTS)))
 _Values = ctypes.c_int64 * _MOST
 
 
@@ -65,14 +63,12 @@ def linear(
     bias: Tensor | None,
     host: Host,
     *,
-    in_bfloat16: bool = False,
+    parts: int = 0,
     memory: Callable[[int, int], Tensor] = torch.empty,
 ) -> Tensor:
     """rows @ weight.T + bias for a weight (units, depth); see `product_of_rows`."""
-    packed = pack(along_columns(weight) if in_bfloat16 else weight, len(weight), host, WORK)
-    return product_of_rows(
-        rows, packed, len(weight), bias, host, in_bfloat16=in_bfloat16, memory=memory
-    )
+    packed = pack(weight, len(weight), host, WORK, parts=parts)
+    return product_of_rows(rows, packed, len(weight), bias, host, parts=parts, memory=memory)
 
 
 def product_of_rows(
@@ -82,18 +78,18 @@ def product_of_rows(
     bias: Tensor | None,
     host: Host,
     *,
-    in_bfloat16: bool = False,
+    parts: int = 0,
     memory: Callable[[int, int], Tensor] = torch.empty,
 ) -> Tensor:
     """rows @ W + bias, summed in float32; rows may lie any distance apart.
 
     Args:
         rows: (rows, depth), float32, with columns side by side.
-        packed: W, (depth, units), by `pack` or `pack_turned`; of couples if `in_bfloat16`.
+        packed: W, (depth, units), by `pack` or `pack_turned`; of couples if there are parts.
         units: of W.
         bias: (units,), float32, or None.
         host: the tiles are for.
-        in_bfloat16: round the rows' numbers to bfloat16.
+        parts: in which to split numbers to couples (see `couples`); 0: not at all.
         memory: gives that for the result.
 
     Returns:
@@ -102,55 +98,57 @@ def product_of_rows(
     count, depth = rows.shape
     width = -(-units // host.lanes) * host.lanes
     threads = thread_limit() if count * depth * units >= LEAST_PRODUCT else 1
-    couples_row = row_size(depth, host) if in_bfloat16 else 0
-    couples_thread = BLOCK_ROWS * couples_row
+    couples_row, couples_thread = couples_of_rows(host, depth, parts)
     couples = scratch("couples of rows", threads * couples_thread)
     start = rows.new_zeros(width)
     if bias is not None:
         start[:units] = bias
-    tiles, _ = tile_table(host, in_bfloat16=in_bfloat16)
+    tiles, _ = tile_table(host, parts)
     result = memory(count, width)
     values = _Values(  # in the order of ROW_ARGUMENTS
         count, depth, units, rows.data_ptr(), rows.stride(0), packed.data_ptr(), start.data_ptr(),
         result.data_ptr(), width, tiles.data_ptr(), couples.data_ptr(), couples_row,
         couples_thread, *_thread_functions(),
     )  # fmt: skip
-    _run(host, "product_of_couples" if in_bfloat16 else "product_of_rows", values, threads)
+    _run(host, with_parts("product_of_rows", parts), values, threads)
     return result[:, :units]
 
 
 def sums_of_products(
-    left: Tensor, rights: Sequence[Rows], host: Host, *, in_bfloat16: bool = False
+    left: Tensor, rights: Sequence[Rows], host: Host, *, parts: int = 0
 ) -> list[tuple[Tensor, Tensor]]:
     """left.T @ right, the sum over rows, (m, n), for each right; beside it the sum of left's rows.
 
-    Each has memory of its own. `in_bfloat16` rounds the operands of the products, not those of the
-    sum.
+    Each has memory of its own.
 
     Args:
         left: (rows, m), columns side by side; read once for all.
         rights: one or two, as many rows.
         host: the code is for.
-        in_bfloat16: see above.
+        parts: in which to split the numbers of products, not those of the sum; see `couples`.
     """
     (rows, m), sizes = left.shape, tuple([right.numbers.shape[-1] for right in rights])
     if not rows or not any(sizes):
         return [(left.new_zeros(m, n), left.sum(0)) for n in sizes]
     results = [(left.new_empty(m, n), left.new_empty(m)) for n in sizes]
     threads = thread_limit() if rows * m * sum(sizes) >= LEAST_PRODUCT else 1
-    size = scratch_size(host, sizes)
+    tiles, _ = tile_table(host, parts)
+    if parts and host.has_matrix_units:
+        size = matrix_sums_code.scratch_size(sizes, parts)
+    else:
+        size = sums_code.scratch_size(host, sizes)
     panels = scratch(WORK, threads * size)
     operands = []
     for (b, places, first), (c, sums) in zip(rights, results, strict=True):
         b_row = b.stride(-2)
         at, table = b.data_ptr() + 4 * first * b_row, 0 if places is None else places.data_ptr()
         operands += [b.shape[-1], at, b_row, table, c.data_ptr(), c.stride(0), sums.data_ptr()]
-    missing = [0, 0, 0, 0, 0, 0, results[0][1].data_ptr()] * (OPERANDS - len(rights))
+    missing = [0, 0, 0, 0, 0, 0, results[0][1].data_ptr()] * (sums_code.OPERANDS - len(rights))
     values = _Values(  # in the order of SUM_ARGUMENTS
-        rows, m, left.data_ptr(), left.stride(0), panels.data_ptr(), size, *operands, *missing,
-        *_thread_functions(),
+        rows, m, left.data_ptr(), left.stride(0), panels.data_ptr(), size, tiles.data_ptr(),
+        *operands, *missing, *_thread_functions(),
     )  # fmt: skip
-    _run(host, "sums_of_couples" if in_bfloat16 else "sums_of_products", values, threads)
+    _run(host, with_parts("sums_of_products", parts), values, threads)
     return results
 
 
@@ -174,11 +172,14 @@ def take_rows(rows: Tensor, places: Tensor, host: Host) -> Tensor:
     return result
 
 
-def pack(weight: Tensor, units: int, host: Host, name: str, *, blocks: int = 1) -> Tensor:
+def pack(
+    weight: Tensor, units: int, host: Host, name: str, *, blocks: int = 1, parts: int = 0
+) -> Tensor:
     """Blocks of a weight (blocks·units, depth) as tiles read them, in the scratch of this name.
 
-    Pair after pair of vectors of units, for each block, for each number of the depth, the pair's
-    units; the last vector, if it is alone, behind, in the same way. Missing units are zero.
+    Pair after pair of vectors of units, for each block, for each number of the depth, or each
+    couple, the pair's units; the last vector, if it is alone, behind, in the same way. Missing
+    units are zero.
 
     Args:
         weight: all blocks.
@@ -186,15 +187,17 @@ def pack(weight: Tensor, units: int, host: Host, name: str, *, blocks: int = 1) 
         host: the tiles are for.
         name: of the scratch.
         blocks: how many.
+        parts: in which to split numbers to couples (see `couples`); 0: not at all.
     """
-    source, depth = weight.contiguous(), weight.shape[1]
-    return _packed("pack_units", source.data_ptr(), (blocks, units, depth), host, name)
+    source, shape = weight.contiguous(), (blocks, units, weight.shape[1])
+    return _packed(with_parts("pack_units", parts), source, shape, host, name, parts)
 
 
-def pack_turned(rows: Tensor, host: Host, name: str) -> Tensor:
+def pack_turned(rows: Tensor, host: Host, name: str, *, parts: int = 0) -> Tensor:
     """One block from (depth, units), for the product the other way; see `pack`."""
     source, (depth, units) = rows.contiguous(), rows.shape
-    return _packed("pack_turned", source.data_ptr(), (1, units, depth), host, name)
+    name_of_code = with_parts("pack_turned", parts)
+    return _packed(name_of_code, source, (1, units, depth), host, name, parts)
 
 
 def along_rows(rows: Tensor, host: Host) -> Tensor:
@@ -208,24 +211,25 @@ def along_rows(rows: Tensor, host: Host) -> Tensor:
     return result
 
 
-def pack_address(host: Host, *, is_turned: bool) -> int:
+def pack_address(host: Host, parts: int, *, is_turned: bool) -> int:
     """Where the function lies that packs as `pack` or `pack_turned` do."""
-    return _code(host).address("pack_turned" if is_turned else "pack_units")
+    return _code(host).address(with_parts("pack_turned" if is_turned else "pack_units", parts))
 
 
-def packed_size(blocks: int, units: int, depth: int, host: Host) -> int:
+def packed_size(blocks: int, units: int, depth: int, host: Host, parts: int) -> int:
     """Numbers of a packed weight."""
-    return blocks * -(-units // host.lanes) * host.lanes * depth
+    vectors = -(-units // host.lanes)
+    return blocks * vectors * host.lanes * row_size(depth, host, parts)
 
 
 def _packed(
-    function: str, source: int, shape: tuple[int, int, int], host: Host, name: str
+    function: str, source: Tensor, shape: tuple[int, int, int], host: Host, name: str, parts: int
 ) -> Tensor:
     count, units, depth = shape
-    size = packed_size(*shape, host)
+    size = packed_size(*shape, host, parts)
     target = scratch(name, size)
     values = _Values(  # in the order of PACK_ARGUMENTS
-        source, target.data_ptr(), count, units, depth, *_thread_functions()
+        source.data_ptr(), target.data_ptr(), count, units, depth, *_thread_functions()
     )
     _run(host, function, values, thread_limit() if size >= LEAST_PACK else 1)
     return target

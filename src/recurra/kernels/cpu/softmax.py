@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from recurra.kernels.cpu.compiler import MachineCode, compile_cached
-from recurra.kernels.cpu.couples import along_columns
+from recurra.kernels.cpu.couples import BFLOAT16
 from recurra.kernels.cpu.host import Host, find_host
 from recurra.kernels.cpu.products import along_rows, linear
 from recurra.kernels.cpu.scratch import scratch
@@ -38,7 +38,8 @@ class Gradients(NamedTuple):
 
 def multiplies_bfloat16() -> bool:
     """Whether `in_bfloat16` can be asked for, and saves time."""
-    return find_host().multiplies_bfloat16
+    host = find_host()
+    return host.multiplies_bfloat16 and not host.has_matrix_units  # whose vectors are slower
 
 
 def supports(features: Tensor, weight: Tensor) -> bool:
@@ -137,7 +138,7 @@ def _at_target_and_shift(
     )
     if in_bfloat16:  # the target's logit is one of those in the sum, and must not be above it
         features, of_targets = (t.bfloat16().float() for t in (features, of_targets))
-    sample = linear(features, some, of_some, find_host(), in_bfloat16=in_bfloat16)
+    sample = linear(features, some, of_some, find_host(), parts=BFLOAT16 if in_bfloat16 else 0)
     at_target = (features * of_targets).sum(1) + bias[targets]
     return at_target, torch.maximum(sample.amax(1), at_target)
 
@@ -151,7 +152,7 @@ class _Work:
             weight = torch.nn.functional.pad(weight, (0, 0, 0, 1))
             bias = torch.nn.functional.pad(bias, (0, 1), value=float("-inf"))
         self.words, self.bias = len(weight), bias
-        self.weight = along_columns(weight) if in_bfloat16 else weight
+        self.weight = _along_columns(weight) if in_bfloat16 else weight
         self.numbers = self.weight_by_words = weight
         self.width, self.size = panel_rows(self.host), weight.shape[1]
         self.threads = thread_limit()
@@ -205,7 +206,7 @@ class _Work:
 
     def _by_panel(self, features: Tensor) -> Tensor:
         """(panels, features, rows of a panel); couples of features."""
-        rows = along_columns(features) if self.in_bfloat16 else features
+        rows = _along_columns(features) if self.in_bfloat16 else features
         rows = self._padded(rows).view(-1, self.width, rows.shape[1])
         return rows.transpose(1, 2).contiguous()
 
@@ -226,6 +227,14 @@ class _Work:
             run_parallel(entry, ctypes.addressof(values), self.threads)
         else:
             _Run(self.code.address(name))(ctypes.addressof(values), 0, 1)
+
+
+def _along_columns(rows: Tensor) -> Tensor:
+    """(…, depth) as (…, ⌈depth/2⌉) couples of neighbouring columns, rounded to bfloat16."""
+    *others, depth = rows.shape
+    halves = torch.empty(*others, depth + depth % 2, dtype=torch.bfloat16)
+    halves[..., :depth], halves[..., depth:] = rows, 0
+    return halves.view(torch.float32)
 
 
 @cache

@@ -31,6 +31,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
+from recurra.kernels.cpu.couples import BFLOAT16
 from recurra.kernels.cpu.flow import build_entry, loop
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.vector import F32, I32, I64, POINTER, Vectors, integer, offset
@@ -165,14 +166,14 @@ class _Emitter:
         for i in range(tile.rows):
             values = [tile.get(i, j) for j in range(PANEL_VECTORS)]
             if self.in_bfloat16:
-                values = [v.neighbours(*values)]
+                values = v.neighbours(*values, parts=BFLOAT16)
             for j, value in enumerate(values):
                 v.store(value, offset(builder, e, integer(i * self.places + j * v.lanes)))
         if not self.in_bfloat16:
             return
         for i in range(0, tile.rows, 2):
             for j in range(PANEL_VECTORS):
-                couple = v.couple(tile.get(i, j), tile.get(i + 1, j))
+                (couple,) = v.couples(tile.get(i, j), tile.get(i + 1, j), parts=BFLOAT16)
                 place = integer(i // 2 * self.width + j * v.lanes)
                 v.store(couple, offset(builder, e_by_words, place))
 

@@ -54,7 +54,7 @@ class _Stepper:
     ) -> None:
         self.cell, self.host = cell, host
         options = Options((False,) * len(cell.states), has_input=True, is_step=True)
-        self.code: Code = forward_code(cell, options, host)
+        self.code: Code = forward_code(cell, options, host, 0)
         self.sizes = [output] + [hidden] * (len(cell.states) - 1)
         self.shapes = [(batch, size) for size in self.sizes]
         gates, widest = len(cell.gates), -(-max(hidden, output) // host.lanes) * host.lanes

@@ -133,18 +133,18 @@ def call_tiles(
         builder.call(Code(code, tile_type()), numbers)
 
 
-def build_tiles(host: Host, *, in_bfloat16: bool) -> ir.Module:
-    """A module with every tile that this host uses."""
+def build_tiles(host: Host, parts: int) -> ir.Module:
+    """A module with every tile that this host uses, for numbers or couples (of one part)."""
     module = ir.Module("tiles")
     for vectors, rows in _sizes(host):
         for reads in (False, True) if vectors == MAX_VECTORS else (False,):
             function = ir.Function(module, tile_type(), _name(vectors, rows, reads))
-            _build_tile(function, host, vectors, rows, reads, in_bfloat16)
+            _build_tile(function, host, vectors, rows, reads, in_bfloat16=parts > 0)
     return module
 
 
 def _build_tile(
-    function: ir.Function, host: Host, vectors: int, rows: int, reads: bool, in_bfloat16: bool
+    function: ir.Function, host: Host, vectors: int, rows: int, reads: bool, *, in_bfloat16: bool
 ) -> None:
     """`reads`: the panel comes from far; see `_ask_ahead`."""
     a, lda, b, depth, c, ldc, adds, start, later = function.args

@@ -61,6 +61,20 @@ def offset(builder: ir.IRBuilder, base: ir.Value, elements: ir.Value) -> ir.Valu
     return builder.gep(base, [elements], source_etype=F32)
 
 
+def declare(builder: ir.IRBuilder, name: str, result: ir.Type, args: list[ir.Type]) -> ir.Function:
+    """One of LLVM's own functions."""
+    module = builder.module
+    if name in module.globals:
+        return module.globals[name]
+    return ir.Function(module, ir.FunctionType(result, args), name)
+
+
+def prefetch(builder: ir.IRBuilder, address: ir.Value, *, nearness: int = 2) -> None:
+    """Ask for the cache line, to read: 2 into the core's own second cache, 3 into its first."""
+    function = declare(builder, "llvm.prefetch.p0", ir.VoidType(), [POINTER, I32, I32, I32])
+    builder.call(function, [address, *(ir.Constant(I32, n) for n in (0, nearness, 1))])
+
+
 class Vectors:
     """Writes the arithmetic of one vector of float32 lanes at the builder's position."""
 
@@ -93,8 +107,7 @@ class Vectors:
 
     def prefetch(self, address: ir.Value, *, nearness: int = 2) -> None:
         """Ask for the cache line, to read: 2 into the core's own second cache, 3 into its first."""
-        function = self._declare("llvm.prefetch.p0", ir.VoidType(), [POINTER, I32, I32, I32])
-        self.builder.call(function, [address, *(ir.Constant(I32, n) for n in (0, nearness, 1))])
+        prefetch(self.builder, address, nearness=nearness)
 
     def store(self, value: ir.Value, address: ir.Value, mask: ir.Value | None = None) -> None:
         if mask is None:
@@ -114,10 +127,7 @@ class Vectors:
         return self.builder.icmp_signed("<", lanes, every)
 
     def _declare(self, name: str, result: ir.Type, args: list[ir.Type]) -> ir.Function:
-        module = self.builder.module
-        if name in module.globals:
-            return module.globals[name]
-        return ir.Function(module, ir.FunctionType(result, args), name)
+        return declare(self.builder, name, result, args)
 
     def intrinsic(self, name: str, *args: ir.Value) -> ir.Value:
         full = f"llvm.{name}.v{self.lanes}f32"
@@ -144,24 +154,40 @@ class Vectors:
 
     # -- couples: two bfloat16 numbers in the place of one float32 --------------------------------
 
-    def couple(self, low: ir.Value, high: ir.Value) -> ir.Value:
-        """Lane by lane, both numbers rounded to the nearest bfloat16."""
-        build = self.builder
-        bits = [build.zext(self._rounded(a), self.int_type) for a in (low, high)]
-        return build.bitcast(build.or_(bits[0], build.shl(bits[1], self.whole(16))), self.type)
+    def couples(self, low: ir.Value, high: ir.Value, *, parts: int) -> list[ir.Value]:
+        """Lane by lane, one vector for each part of the numbers; see `couples`."""
+        build, found = self.builder, []
+        for first, second in zip(self._parts(low, parts), self._parts(high, parts), strict=True):
+            bits = build.or_(build.lshr(first, self.whole(16)), second)
+            found.append(build.bitcast(bits, self.type))
+        return found
 
-    def neighbours(self, first: ir.Value, second: ir.Value) -> ir.Value:
-        """Two vectors that lie one after the other as couples of neighbouring numbers."""
-        build = self.builder
-        halves = [self._rounded(a) for a in (first, second)]
-        order = ir.Constant(ir.VectorType(I32, 2 * self.lanes), list(range(2 * self.lanes)))
-        return build.bitcast(build.shuffle_vector(*halves, order), self.type)
+    def neighbours(self, first: ir.Value, second: ir.Value, *, parts: int) -> list[ir.Value]:
+        """The same of two vectors that lie one after the other, of numbers side by side."""
+        build, halves = self.builder, ir.VectorType(I16, 2 * self.lanes)
+        upper = ir.Constant(ir.VectorType(I32, 2 * self.lanes), list(range(1, 4 * self.lanes, 2)))
+        found = []
+        for pair in zip(self._parts(first, parts), self._parts(second, parts), strict=True):
+            bits = build.shuffle_vector(*(build.bitcast(part, halves) for part in pair), upper)
+            found.append(build.bitcast(bits, self.type))
+        return found
 
-    def _rounded(self, a: ir.Value) -> ir.Value:
-        """The bits of each lane's nearest bfloat16."""
-        halves = ir.VectorType(I16, self.lanes)
-        name = "llvm.x86.avx512bf16.cvtneps2bf16.512"
-        return self.builder.call(self._declare(name, halves, [self.type]), [a])
+    def _parts(self, a: ir.Value, parts: int) -> list[ir.Value]:
+        """Each lane's nearest bfloat16 as the upper bits; or as many of which it is the sum.
+
+        The latter are cut off, eight binary digits each, which is exact, and takes one operation.
+        """
+        build = self.builder
+        if parts == 1:
+            halves = ir.VectorType(I16, self.lanes)
+            function = self._declare("llvm.x86.avx512bf16.cvtneps2bf16.512", halves, [self.type])
+            nearest = build.zext(build.call(function, [a]), self.int_type)
+            return [build.shl(nearest, self.whole(16))]
+        found = []
+        for _ in range(parts - 1):
+            found.append(build.and_(build.bitcast(a, self.int_type), self.whole(-65536)))
+            a = build.fsub(a, build.bitcast(found[-1], self.type))
+        return [*found, build.bitcast(a, self.int_type)]
 
     def fused_couples(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """Lane by lane, the products of both numbers of a and b, and c; sums in float32."""

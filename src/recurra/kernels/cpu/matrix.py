@@ -1,0 +1,236 @@
+"""Products by units for whole matrices (Intel's AMX), which multiply bfloat16 sixteen by sixteen.
+
+Such a unit adds to a tile of C, 16 × 16 float32, the product of a tile of A, 16 rows of 16 couples,
+and one of B, 16 couples of 16 columns, at the price of one vector operation per row. It takes 16
+times as many bfloat16 as vectors take float32 in the same time; so a float32 product may be made of
+several: a number is the sum of three bfloat16, x = x₀ + x₁ + x₂ (see `couples`), and of the nine
+products of parts the six with i + j ≤ 2 make up x·y. The others together are below 2⁻²¹·|x·y|, and
+2⁻²⁴·|x·y| on average: as much as one rounding of float32. All sums are float32. The unit takes
+numbers below 2⁻¹²⁶ for zero: of those below 2⁻¹¹⁰ (10⁻³³) it misses the last parts.
+
+A is as `split_rows` leaves it, B as `products.pack` does, its rows in the order of A's couples.
+Here two tiles of A meet two of B at a time: four tiles of sums, and for all that is read, four.
+
+Tiles may have fewer rows and columns; how many is set by `configure`, which takes as long as a
+dozen products: so what it was last told is kept in a variable of the caller's.
+"""
+
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from recurra.kernels.cpu.flow import Code, loop
+from recurra.kernels.cpu.vector import I8, I32, I64, POINTER, declare, integer, offset
+
+TILE = 16  # rows, couples and columns
+CONFIGURATION_BYTES = 64
+# Pairs of a part of A and one of B, by parts of a number: each differs from the one before on one
+# side, whose tiles alone are read.
+PAIRS = {1: [(0, 0)], 3: [(0, 2), (0, 1), (1, 1), (1, 0), (0, 0), (2, 0)]}
+SUMS, OF_A, OF_B = 0, 4, 6  # registers: of sums [2·row + column], of A [row], of B [column]
+CONFIGURE = "configure"
+NO_ROWS = 0  # what a variable holds before `configure` was called
+
+
+def tile_names() -> dict[int, str]:
+    """Which function is in which place of the table of addresses."""
+    return {0: CONFIGURE} | {_place(r, c): f"product_{r}_{c}" for r in (1, 2) for c in (1, 2)}
+
+
+def _place(rows: int, columns: int) -> int:
+    return 2 * rows + columns
+
+
+_CONFIGURE_TYPE = ir.FunctionType(ir.VoidType(), [I64])
+# (A, lda, B, ldb, depth, C, ldc, adds, start, rows): the first as in `Matrices`. If adds ≠ 0, sums
+# are added to what C holds; else to the numbers at `start`, the same in every row, unless it is
+# null. `rows` of A's first tile.
+_PRODUCT_TYPE = ir.FunctionType(
+    ir.VoidType(), [POINTER, I64, POINTER, I64, I64, POINTER, I64, I64, POINTER, I64]
+)
+
+
+def build_tiles(parts: int) -> ir.Module:
+    """A module with `configure` and a product for one or two tiles of A and of B."""
+    module = ir.Module("matrix")
+    _build_configure(ir.Function(module, _CONFIGURE_TYPE, CONFIGURE))
+    for rows in (1, 2):
+        for columns in (1, 2):
+            function = ir.Function(module, _PRODUCT_TYPE, f"product_{rows}_{columns}")
+            _build_product(function, rows, columns, parts)
+    return module
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """What a product is of: A, rows `lda` apart; B, rows of couples `ldb` apart; C, rows `ldc`.
+
+    `depth` is how many couples A's rows have of all parts, which is how many rows B has.
+    """
+
+    a: ir.Value
+    lda: ir.Value
+    b: ir.Value
+    ldb: ir.Value
+    depth: ir.Value
+    c: ir.Value
+    ldc: ir.Value
+
+
+def new_configuration(builder: ir.IRBuilder) -> ir.Value:
+    """A variable for what `configure` was last told, in a function that multiplies."""
+    with builder.goto_entry_block():
+        variable = builder.alloca(I64)
+        builder.store(integer(NO_ROWS), variable)
+    return variable
+
+
+def release(builder: ir.IRBuilder) -> None:
+    """Give the units' registers back, at the end of a function that multiplied."""
+    _call(builder, "tilerelease", [])
+
+
+def call_products(
+    builder: ir.IRBuilder,
+    table: ir.Value,
+    configuration: ir.Value,
+    count: ir.Value,
+    of: Matrices,
+    columns: tuple[ir.Value, ...],
+    *,
+    adds: ir.Value | None = None,
+    start: ir.Value | None = None,
+) -> None:
+    """`count` rows of A against one or two tiles of B.
+
+    Args:
+        builder: writes the calls.
+        table: the functions' addresses; see `code.tile_table`.
+        configuration: see `new_configuration`.
+        count: of the rows; they are shared out to tiles of nearly the same number.
+        of: the matrices.
+        columns: of each tile of B.
+        adds, start: see `_PRODUCT_TYPE`; by default 0 and null.
+    """
+    tiles = builder.sdiv(builder.add(count, integer(TILE - 1)), integer(TILE))
+    with loop(builder, 0, tiles, 2) as tile:
+        after = builder.add(tile, integer(1))
+        low, middle, high = (
+            builder.sdiv(builder.mul(count, builder.add(tile, integer(i))), tiles) for i in range(3)
+        )
+        rows = builder.sub(middle, low)
+        is_last = builder.icmp_signed("==", after, tiles)
+        other_rows = builder.select(is_last, rows, builder.sub(high, middle))
+        sizes = [rows, other_rows, columns[0], columns[-1]]
+        wanted = sizes[0]
+        for shift, size in enumerate(sizes[1:], 1):
+            wanted = builder.or_(wanted, builder.shl(size, integer(8 * shift)))
+        is_new = builder.icmp_signed("!=", wanted, builder.load(configuration, typ=I64))
+        with builder.if_then(is_new):
+            builder.store(wanted, configuration)
+            builder.call(_function(builder, table, integer(0), _CONFIGURE_TYPE), [wanted])
+        place = builder.select(is_last, *(integer(_place(r, len(columns))) for r in (1, 2)))
+        a = offset(builder, of.a, builder.mul(low, of.lda))
+        c = offset(builder, of.c, builder.mul(low, of.ldc))
+        numbers = [a, of.lda, of.b, of.ldb, of.depth, c, of.ldc]
+        numbers.append(integer(0) if adds is None else adds)
+        numbers.append(ir.Constant(POINTER, None) if start is None else start)
+        builder.call(_function(builder, table, place, _PRODUCT_TYPE), [*numbers, rows])
+
+
+def _function(
+    builder: ir.IRBuilder, table: ir.Value, place: ir.Value, type_: ir.FunctionType
+) -> Code:
+    entry = builder.gep(table, [place], source_etype=I64)
+    return Code(builder.inttoptr(builder.load(entry, typ=I64, align=8), POINTER), type_)
+
+
+def _build_configure(function: ir.Function) -> None:
+    """(sizes): rows of A's two tiles and columns of B's, a byte each."""
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    (sizes,) = function.args
+    shifts = [builder.lshr(sizes, integer(8 * place)) for place in range(4)]
+    r1, r2, c1, c2 = (builder.trunc(byte, I8) for byte in shifts)
+    # the first byte says of which kind this is; from 16 on the bytes of a row, from 48 on the rows
+    kind = ir.VectorType(I8, CONFIGURATION_BYTES)
+    table = ir.Constant(kind, [1, *[0] * (CONFIGURATION_BYTES - 1)])
+    whole = ir.Constant(I8, TILE)
+    for i, rows in enumerate((r1, r2)):
+        for j, columns in enumerate((c1, c2)):
+            sums = SUMS + 2 * i + j
+            registers = ((sums, rows, columns), (OF_A + i, rows, whole), (OF_B + j, whole, columns))
+            for register, own_rows, own_columns in registers:
+                bytes_ = builder.mul(own_columns, ir.Constant(I8, 4))
+                for place, value in ((16 + 2 * register, bytes_), (48 + register, own_rows)):
+                    table = builder.insert_element(table, value, ir.Constant(I32, place))
+    memory = builder.alloca(kind)
+    builder.store(table, memory)
+    _call(builder, "ldtilecfg", [memory])
+    builder.ret_void()
+
+
+def _build_product(function: ir.Function, rows: int, columns: int, parts: int) -> None:
+    a, lda, b, ldb, depth, c, ldc, adds, start, first_rows = function.args
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    below = [builder.mul(first_rows, integer(i)) for i in range(rows)]
+    a_rows = [offset(builder, a, builder.mul(row, lda)) for row in below]
+    sums = {}
+    for i in range(rows):
+        for j in range(columns):
+            row = offset(builder, c, builder.mul(below[i], ldc))
+            sums[SUMS + 2 * i + j] = offset(builder, row, integer(j * TILE)), j
+    _begin(builder, sums, ldc, adds, start)
+    with loop(builder, 0, depth, parts * TILE) as k:
+        before = (-1, -1)
+        for of_a, of_b in PAIRS[parts]:
+            if of_a != before[0]:
+                shift = builder.add(k, integer(of_a * TILE))
+                for i in range(rows):
+                    _load(builder, OF_A + i, offset(builder, a_rows[i], shift), lda)
+            if of_b != before[1]:
+                row = builder.mul(builder.add(k, integer(of_b * TILE)), ldb)
+                for j in range(columns):
+                    place = builder.add(row, integer(j * TILE))
+                    _load(builder, OF_B + j, offset(builder, b, place), ldb)
+            before = of_a, of_b
+            for i in range(rows):
+                for j in range(columns):
+                    numbers = (SUMS + 2 * i + j, OF_A + i, OF_B + j)
+                    _call(builder, "tdpbf16ps", [ir.Constant(I8, n) for n in numbers])
+    for register, (place, _) in sums.items():
+        bytes_ = builder.mul(ldc, integer(4))
+        _call(builder, "tilestored64", [ir.Constant(I8, register), place, bytes_])
+    builder.ret_void()
+
+
+def _begin(
+    builder: ir.IRBuilder,
+    sums: dict[int, tuple[ir.Value, int]],
+    ldc: ir.Value,
+    adds: ir.Value,
+    start: ir.Value,
+) -> None:
+    """Put into each register of sums, at (place, column), what its sums are added to."""
+    has_start = builder.icmp_unsigned("!=", start, ir.Constant(POINTER, None))
+    with builder.if_else(builder.icmp_signed("!=", adds, integer(0))) as (then, otherwise):
+        with then:
+            for register, (place, _) in sums.items():
+                _load(builder, register, place, ldc)
+        with otherwise, builder.if_else(has_start) as (begun, empty):
+            with begun:
+                for register, (_, j) in sums.items():  # rows no distance apart: all the same
+                    own = offset(builder, start, integer(j * TILE))
+                    _load(builder, register, own, integer(0))
+            with empty:
+                for register in sums:
+                    _call(builder, "tilezero", [ir.Constant(I8, register)])
+
+
+def _load(builder: ir.IRBuilder, register: int, place: ir.Value, distance: ir.Value) -> None:
+    bytes_ = builder.mul(distance, integer(4))
+    _call(builder, "tileloadd64", [ir.Constant(I8, register), place, bytes_])
+
+
+def _call(builder: ir.IRBuilder, name: str, values: list[ir.Value]) -> None:
+    kinds = [POINTER if isinstance(v.type, ir.PointerType) else v.type for v in values]
+    builder.call(declare(builder, f"llvm.x86.{name}", ir.VoidType(), kinds), values)

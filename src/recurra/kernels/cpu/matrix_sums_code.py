@@ -1,0 +1,199 @@
+"""LLVM code for sums over rows of products by matrix units; see `sums_code` for what they are.
+
+Some rows at a time (DEPTH couples), B's columns are copied into panels, and A's turned into rows of
+couples, a strip of TILE columns after the other, each of which meets all panels before the next.
+"""
+
+from functools import cache, partial, reduce
+
+from llvmlite import ir
+
+from recurra.kernels.cpu.flow import Arguments, ceiling, each_vector, least, loop, place_of
+from recurra.kernels.cpu.host import Host
+from recurra.kernels.cpu.matrix import (
+    TILE,
+    Matrices,
+    call_products,
+    new_configuration,
+    release,
+)
+from recurra.kernels.cpu.sums_code import OPERANDS, SUM_ARGUMENTS, add_sums
+from recurra.kernels.cpu.tiles import LINE
+from recurra.kernels.cpu.vector import I64, POINTER, Vectors, integer, offset
+
+DEPTH = 64  # couples of rows whose strip stays in the nearest cache
+PANEL = 2 * TILE
+
+
+def _panel_size(parts: int) -> int:
+    return parts * DEPTH * PANEL
+
+
+def _strip_row(parts: int) -> int:
+    """Couples from row to row of a strip: a line more, so that rows do not want the same places."""
+    return parts * DEPTH + LINE
+
+
+@cache
+def scratch_size(sizes: tuple[int, ...], parts: int) -> int:
+    """Numbers of scratch for a thread: all panels of operands with so many columns, strips of A."""
+    panels = sum(-(-n // PANEL) for n in sizes)
+    return panels * _panel_size(parts) + TILE * _strip_row(parts)
+
+
+def sums_of_parts(function: ir.Function, host: Host, *, parts: int) -> None:
+    given = Arguments(function, SUM_ARGUMENTS)
+    builder, v = given.builder, Vectors(given.builder, host)
+    to = given.at("scratch", builder.mul(given.thread, given["scratch_thread"]))
+    places = []
+    for k in range(OPERANDS):
+        places.append(to)
+        panels = ceiling(builder, given[f"n{k}"], PANEL)
+        to = offset(builder, to, builder.mul(panels, integer(_panel_size(parts))))
+    configuration, table = new_configuration(builder), builder.inttoptr(given["tiles"], POINTER)
+    with builder.goto_entry_block():
+        total = builder.alloca(v.type)
+    first, stop = given.share(ceiling(builder, given["m"], TILE))
+    with loop(builder, 0, given["rows"], 2 * DEPTH) as start:
+        count = least(builder, integer(2 * DEPTH), builder.sub(given["rows"], start))
+        depth = builder.mul(ceiling(builder, count, 2 * TILE), integer(TILE))
+        adds = builder.zext(builder.icmp_signed(">", start, integer(0)), I64)
+        for k, place in enumerate(places):
+            _copy_panels(given, v, k, start, count, depth, place, parts)
+        with loop(builder, first, stop) as strip:
+            low = builder.mul(strip, integer(TILE))
+            columns = least(builder, integer(TILE), builder.sub(given["m"], low))
+            _copy_strip(given, v, start, count, low, to, parts, total)
+            for k, place in enumerate(places):
+                n, c_row = given[f"n{k}"], given[f"c_row{k}"]
+                with loop(builder, 0, n, PANEL) as column:
+                    panel = builder.sdiv(column, integer(PANEL))
+                    b = offset(builder, place, builder.mul(panel, integer(_panel_size(parts))))
+                    c = builder.add(builder.mul(low, c_row), column)
+                    matrices = Matrices(
+                        *(to, integer(_strip_row(parts)), b, integer(PANEL)),
+                        *(builder.mul(depth, integer(parts)), given.at(f"c{k}", c), c_row),
+                    )
+                    left = least(builder, builder.sub(n, column), integer(PANEL))
+                    is_narrow = builder.icmp_signed("<=", left, integer(TILE))
+                    both = integer(TILE), builder.sub(left, integer(TILE))
+                    with builder.if_else(is_narrow) as branches:
+                        for branch, widths in zip(branches, ((left,), both), strict=True):
+                            with branch:
+                                call_products(
+                                    *(builder, table, configuration, columns, matrices, widths),
+                                    adds=adds,
+                                )
+    release(builder)
+    builder.ret_void()
+
+
+def _copy_panels(
+    given: Arguments,
+    v: Vectors,
+    k: int,
+    start: ir.Value,
+    count: ir.Value,
+    depth: ir.Value,
+    to: ir.Value,
+    parts: int,
+) -> None:
+    """An operand's rows, two after two, into all panels; missing rows and columns are zero."""
+    builder = v.builder
+    whole, some = builder.sdiv(count, integer(2)), ceiling(builder, count, 2)
+    for there, low, high in ((2, integer(0), whole), (1, whole, some), (0, some, depth)):
+        with loop(builder, low, high) as couple:
+            sources = []
+            for i in range(there):
+                r = builder.add(builder.mul(couple, integer(2)), integer(i))
+                r = builder.add(start, r)
+                r = place_of(builder, given[f"places{k}"], r, builder.function.args[0])
+                sources.append(given.at(f"b{k}", builder.mul(r, given[f"b_row{k}"])))
+            before = builder.mul(builder.sdiv(couple, integer(TILE)), integer(TILE * parts))
+            line = builder.add(before, builder.srem(couple, integer(TILE)))
+            line = offset(builder, to, builder.mul(line, integer(PANEL)))
+            copy = partial(_copy_to_panel, v, sources, line, parts)
+            each_vector(v, given[f"n{k}"], copy)
+
+
+def _copy_to_panel(
+    v: Vectors,
+    sources: list[ir.Value],
+    to: ir.Value,
+    parts: int,
+    column: ir.Value,
+    mask: ir.Value | None,
+) -> None:
+    """One vector of two rows, fewer if some are missing; `to` is their line in the first panel."""
+    builder = v.builder
+    values = [v.load(offset(builder, source, column), mask) for source in sources]
+    values += [v.constant(0.0)] * (2 - len(values))
+    panel = builder.mul(builder.sdiv(column, integer(PANEL)), integer(_panel_size(parts)))
+    place = builder.add(panel, builder.and_(column, integer(PANEL - 1)))
+    for part, couples in enumerate(v.couples(*values, parts=parts)):
+        v.store(couples, offset(builder, to, builder.add(place, integer(part * TILE * PANEL))))
+
+
+def _copy_strip(
+    given: Arguments,
+    v: Vectors,
+    start: ir.Value,
+    count: ir.Value,
+    column: ir.Value,
+    to: ir.Value,
+    parts: int,
+    total: ir.Value,
+) -> None:
+    """A's columns from one on as rows of couples, and their sum, in the variable `total`."""
+    builder = v.builder
+    builder.store(v.constant(0.0), total)
+    left = builder.sub(given["m"], column)
+    with loop(builder, 0, count, 2 * TILE) as r:
+        source = builder.add(builder.mul(builder.add(start, r), given["a_row"]), column)
+        block = given.at("a", source), given["a_row"], builder.sub(count, r), left
+        target = offset(builder, to, builder.mul(builder.sdiv(r, integer(2)), integer(parts)))
+        is_whole = builder.and_(
+            builder.icmp_signed(">=", block[2], integer(2 * TILE)),
+            builder.icmp_signed(">=", left, integer(TILE)),
+        )
+        with builder.if_else(is_whole) as branches:
+            for branch, is_masked in zip(branches, (False, True), strict=True):
+                with branch:
+                    _turn(v, block, target, parts, total, is_masked)
+    add_sums(given, v, start, column, 0, TILE, builder.load(total, typ=v.type))
+
+
+def _turn(
+    v: Vectors,
+    block: tuple[ir.Value, ir.Value, ir.Value, ir.Value],
+    to: ir.Value,
+    parts: int,
+    total: ir.Value,
+    is_masked: bool,
+) -> None:
+    """Two times TILE rows of TILE columns as rows of couples; adds their sum to that in `total`.
+
+    `block` is the first row, the distance of rows, and how many rows and columns are there, which
+    counts only if `is_masked`; what is missing is zero.
+    """
+    builder, (source, distance, rows, columns) = v.builder, block
+    mask = v.mask_below(columns) if is_masked else None
+    halves = []
+    for half in range(2):
+        vectors = []
+        for i in range(TILE):
+            number = integer(half * TILE + i)
+            at = offset(builder, source, builder.mul(distance, number))
+            if not is_masked:
+                vectors.append(v.load(at))
+                continue
+            is_there = builder.icmp_signed("<", number, rows)
+            own = v.load(builder.select(is_there, at, source), mask)
+            vectors.append(builder.select(is_there, own, v.constant(0.0)))
+        sums = reduce(v.add, vectors, builder.load(total, typ=v.type))
+        builder.store(sums, total)
+        halves.append(v.transposed(vectors))
+    for i, pair in enumerate(zip(*halves, strict=True)):
+        row = offset(builder, to, integer(i * _strip_row(parts)))
+        for part, couples in enumerate(v.neighbours(*pair, parts=parts)):
+            v.store(couples, offset(builder, row, integer(part * TILE)))
