@@ -27,13 +27,13 @@ from llvmlite import ir
 
 from recurra.kernels.cpu.couples import row_size_of, split_rows
 from recurra.kernels.cpu.dots import dot_products
-from recurra.kernels.cpu.flow import Code, ask, each_vector, least, loop, place_of
+from recurra.kernels.cpu.flow import Code, ask, ceiling, each_vector, least, loop, place_of
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.matrix import Matrices, call_products, new_configuration, release
 from recurra.kernels.cpu.packing_code import PACK_ARGUMENTS
 from recurra.kernels.cpu.pointwise import Passes, RowEmitter
 from recurra.kernels.cpu.tiles import MAX_VECTORS, call_tiles
-from recurra.kernels.cpu.vector import I8, I32, I64, POINTER, Vectors, integer, offset
+from recurra.kernels.cpu.vector import I1, I8, I32, I64, POINTER, Vectors, integer, offset
 from recurra.kernels.plan import (
     PER_BATCH_ROW,
     PER_UNIT,
@@ -203,6 +203,7 @@ class _Driver:
             if not self.is_forward:
                 step = builder.sub(builder.sub(steps, integer(1)), index)
             self.at_step = self._at_step(table, step)
+            self.is_odd = builder.trunc(index, I1)
             if moves:
                 self._look_ahead(table, step)
             for phase in self.phases:
@@ -532,36 +533,68 @@ class _Driver:
             builder.call(dots, [from_, rows, depth, at, count])
 
     def _product_of_packed_weights(self, phase: Product) -> None:
-        builder, lanes = self.builder, self.host.lanes
-        blocks, unit = phase.width
+        builder = self.builder
         depth = builder.mul(integer(phase.depth[0]), self.number(phase.depth[1]))
-        a, lda = self._operand(phase)
+        rows = self._operand(phase)
         if self.parts:
-            a, lda, depth = self._in_couples(a, lda, depth)
-        units = self.number(unit)
-        vectors = builder.sdiv(builder.add(units, integer(lanes - 1)), integer(lanes))
+            rows = self._in_couples(rows, depth)
+            depth = row_size_of(Vectors(builder, self.host), depth, self.parts)
+        table, count = self.pointer("tiles"), self.at_step["count"]
+        is_shared = builder.icmp_signed(">", self.number("share"), integer(1))
+        for panel, block, column, vectors in self._panels(phase, depth):
+            result, start = self._result(phase, block, column), self._start(phase, block, column)
+            if self.has_matrix_units:
+                width = integer(vectors * self.host.lanes)
+                call_products(
+                    *(builder, table, self.configuration, count),
+                    Matrices(*rows, panel, width, depth, *result),
+                    (integer(self.host.lanes),) * vectors,
+                    adds=integer(int(phase.adds)),
+                    start=start,
+                    is_far=is_shared,
+                )
+                continue
+            call_tiles(
+                *(builder, self.host, table, count),
+                *(rows, (panel, depth), result),
+                vectors=vectors,
+                adds=phase.adds,
+                start=start,
+                ask=self._ask,
+                is_far=is_shared,
+            )
+
+    def _panels(
+        self, phase: Product, size: ir.Value
+    ) -> Iterator[tuple[ir.Value, ir.Value, ir.Value, int]]:
+        """This thread's panels of the weight, each as deep as `size`, in loops around what follows.
+
+        Yields where one lies, its block, its first column there, and its vectors.
+        """
+        builder, lanes, (blocks, unit) = self.builder, self.host.lanes, phase.width
+        vectors = ceiling(builder, self.number(unit), lanes)
         first, stop = self.ranges[unit]
         pairs = builder.sdiv(vectors, integer(2))
-        panel_size = builder.mul(depth, integer(2 * lanes))
+        panel_size = builder.mul(size, integer(2 * lanes))
         weight = self.pointer(f"weight.{phase.weight}.target")
         first_pair = builder.sdiv(first, integer(2))
         stop_pair = builder.sdiv(stop, integer(2))
-        with loop(builder, first_pair, stop_pair) as pair:
-            panels = builder.mul(pair, integer(blocks))
-            column = builder.mul(pair, integer(2 * lanes))
-            with loop(builder, integer(0), integer(blocks)) as block:
-                number = builder.add(panels, block)
-                panel = offset(builder, weight, builder.mul(number, panel_size))
-                self._panel(phase, (a, lda), panel, depth, block, column, MAX_VECTORS)
-        is_odd = builder.and_(stop, integer(1))
-        has_single = builder.icmp_signed("==", is_odd, integer(1))
-        with builder.if_then(has_single):
+        with (
+            loop(builder, first_pair, stop_pair) as pair,
+            loop(builder, integer(0), integer(blocks)) as block,
+        ):
+            if self.has_matrix_units:  # what the last step read last is still near
+                back = builder.sub(builder.add(first_pair, stop_pair), pair)
+                pair = builder.select(self.is_odd, builder.sub(back, integer(1)), pair)
+            number = builder.add(builder.mul(pair, integer(blocks)), block)
+            panel = offset(builder, weight, builder.mul(number, panel_size))
+            yield panel, block, builder.mul(pair, integer(2 * lanes)), MAX_VECTORS
+        has_single = builder.icmp_signed("==", builder.and_(stop, integer(1)), integer(1))
+        with builder.if_then(has_single), loop(builder, integer(0), integer(blocks)) as block:
             singles = builder.mul(builder.mul(pairs, integer(blocks)), panel_size)
-            column = builder.mul(pairs, integer(2 * lanes))
-            with loop(builder, integer(0), integer(blocks)) as block:
-                size = builder.mul(depth, integer(lanes))
-                panel = offset(builder, weight, builder.add(singles, builder.mul(block, size)))
-                self._panel(phase, (a, lda), panel, depth, block, column, 1)
+            before = builder.mul(block, builder.mul(size, integer(lanes)))
+            panel = offset(builder, weight, builder.add(singles, before))
+            yield panel, block, builder.mul(pairs, integer(2 * lanes)), 1
 
     def _operand(self, phase: Product) -> tuple[ir.Value, ir.Value]:
         """The group's first row of the operand, and how far apart its rows are."""
@@ -570,54 +603,33 @@ class _Driver:
         return offset(self.builder, a, start), self.number(f"{phase.operand}.row")
 
     def _in_couples(
-        self, a: ir.Value, lda: ir.Value, depth: ir.Value
-    ) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """The group's rows as couples in this thread's own memory; (address, stride, depth)."""
+        self, rows: tuple[ir.Value, ir.Value], depth: ir.Value
+    ) -> tuple[ir.Value, ir.Value]:
+        """The group's rows as couples in this thread's own memory; (address, stride)."""
         builder, v = self.builder, Vectors(self.builder, self.host)
         own = builder.mul(self.thread, self.number("couples_thread"))
-        target, row = offset(builder, self.pointer("couples"), own), self.number("couples_row")
-        split_rows(v, (a, lda), self.at_step["count"], depth, (target, row), self.parts)
-        return target, row, row_size_of(v, depth, self.parts)
+        target = offset(builder, self.pointer("couples"), own), self.number("couples_row")
+        split_rows(v, rows, self.at_step["count"], depth, target, self.parts)
+        return target
 
-    def _panel(
-        self,
-        phase: Product,
-        rows: tuple[ir.Value, ir.Value],
-        panel: ir.Value,
-        depth: ir.Value,
-        block: ir.Value,
-        column: ir.Value,
-        vectors: int,
-    ) -> None:
-        """All of the group's rows against one panel of the weight."""
-        builder, ldc = self.builder, self.number(f"{phase.result}.row")
+    def _result(
+        self, phase: Product, block: ir.Value, column: ir.Value
+    ) -> tuple[ir.Value, ir.Value]:
+        """Where a product of the group's rows with a panel goes; (address, stride)."""
+        builder = self.builder
         shift = builder.mul(block, self.number(f"{phase.result}.block"))
-        c = offset(builder, self._row_address_plain(phase.result), builder.add(shift, column))
-        start = None
-        if phase.bias:
-            shift = builder.mul(block, self.number(f"{phase.bias}.block"))
-            bias = self.pointer(f"{phase.bias}.at")
-            start = offset(builder, bias, builder.add(shift, column))
-        table, count = self.pointer("tiles"), self.at_step["count"]
-        if self.has_matrix_units:
-            width = integer(vectors * self.host.lanes)
-            matrices = Matrices(*rows, panel, width, depth, c, ldc)
-            call_products(
-                *(builder, table, self.configuration, count, matrices),
-                (integer(self.host.lanes),) * vectors,
-                adds=integer(int(phase.adds)),
-                start=start,
-            )
-            return
-        call_tiles(
-            *(builder, self.host, table, count),
-            *(rows, (panel, depth), (c, ldc)),
-            vectors=vectors,
-            adds=phase.adds,
-            start=start,
-            ask=self._ask,
-            is_far=builder.icmp_signed(">", self.number("share"), integer(1)),
+        first = self._row_address_plain(phase.result)
+        return offset(builder, first, builder.add(shift, column)), self.number(
+            f"{phase.result}.row"
         )
+
+    def _start(self, phase: Product, block: ir.Value, column: ir.Value) -> ir.Value | None:
+        """Where the numbers lie that every row's sums begin with."""
+        if not phase.bias:
+            return None
+        shift = self.builder.mul(block, self.number(f"{phase.bias}.block"))
+        bias = self.pointer(f"{phase.bias}.at")
+        return offset(self.builder, bias, self.builder.add(shift, column))
 
     def _row_address_plain(self, buffer: str) -> ir.Value:
         """The first row of the group in a buffer that has no row that lies elsewhere."""

@@ -43,11 +43,9 @@ SHARED_CACHE_BYTES = 1_200_000
 LOOP_CACHE_BYTES = 2_500_000
 
 # From such sizes on, in all directions, matrix units take less time for float32 than vectors; see
-# `matrix`. In the loop that is a depth, for so many rows. R's parts are read at each step: up to
-# UNIT_CACHE_BYTES by a thread from its core's own cache; from beyond they take as long to come as
-# vectors take for FAR_UNIT_ROWS.
-LEAST_UNIT_SIZE, LEAST_UNIT_ROWS, FAR_UNIT_ROWS = 96, 12, 28
-UNIT_CACHE_BYTES = 1_600_000
+# `matrix`. In the loop that is the depth of a product, for so many rows; a thread has rows of its
+# own where it finds so many bytes of R's parts in its core's own cache at each step.
+LEAST_UNIT_SIZE, LEAST_UNIT_ROWS, UNIT_CACHE_BYTES = 96, 16, 1_600_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,15 +77,10 @@ class CpuForm(Form):
         is_large = min(sizes) >= LEAST_UNIT_SIZE
         return FLOAT32 if self.host.has_matrix_units and is_large else 0
 
-    @cached_property
-    def couples_row(self) -> int:
-        """Couples in the largest row that a product of the loop has to split."""
-        return couples_distance(self._deepest, self.host, self.parts)
-
-    @cached_property
-    def couples_thread(self) -> int:
-        """Couples of a thread's rows, all of which are rounded at once."""
-        return -(-self.batch // self.groups) * self.couples_row
+    def _couples(self) -> dict[str, int]:
+        """Of a group's rows, which are split for each product: sizes, by the arguments' names."""
+        row = couples_distance(self._deepest, self.host, self.parts)
+        return {"couples_row": row, "couples_thread": -(-self.batch // self.groups) * row}
 
     @cached_property
     def zeros(self) -> Tensor:
@@ -113,7 +106,7 @@ class CpuForm(Form):
         table, _ = tile_table(self.host, parts)
         known = {"hidden": self.hidden, "output": self.output, "input": inputs}
         known |= {"share": self.share, "threads": self.workers, "scratch_thread": own}
-        known |= {"couples_row": self.couples_row, "couples_thread": self.couples_thread}
+        known |= (couples := self._couples())
         known["tiles"] = table.data_ptr()
         known["pack"] = pack_address(self.host, parts, is_turned=not is_forward)
         for name, (row, block) in self.strides().items():
@@ -122,7 +115,7 @@ class CpuForm(Form):
         memory["scratch"] = "scan values", self.workers * own
         if inputs and is_forward and "gates" not in self.kept:
             memory["gates.at"] = "gates", self.batch * self._gates * self.hidden
-        memory["couples"] = "couples", self.workers * self.couples_thread
+        memory["couples"] = "couples", self.workers * couples["couples_thread"]
         sizes = {"hidden": self.hidden, "output": self.output, "input": inputs}
         for weight, (blocks, unit), (times, of) in code.weights:
             units, depth = sizes[unit], times * sizes[of]
@@ -181,7 +174,7 @@ class CpuForm(Form):
         if is_full and self._asks_library(rows, weight, parts):
             return library_linear(rows, weight.t())
         packed, units = pack_turned(weight, self.host, WORK, parts=parts), weight.shape[1]
-        return product_of_rows(rows, packed, units, None, self.host, parts=parts)
+        return product_of_rows(rows, packed, units, None, self.host, parts=parts, memory=lent)
 
     def _asks_library(self, rows: Tensor, weight: Tensor, parts: int) -> bool:
         return not parts and not is_own_faster(rows, weight, self.host)
@@ -343,10 +336,9 @@ def form_for(
     numbers = len(cell.gates) * hidden * output * cell.recurrent
     parts = BFLOAT16 if options.in_bfloat16 else 0
     if not parts and host.has_matrix_units and min(hidden, output) >= LEAST_UNIT_SIZE:
-        near = UNIT_CACHE_BYTES // (2 * FLOAT32)
-        groups, share = (threads, 1) if numbers <= near else (1, shared)
-        least = LEAST_UNIT_ROWS if numbers <= share * near else FAR_UNIT_ROWS
-        if batch // groups >= least:
+        is_near = 2 * FLOAT32 * numbers <= UNIT_CACHE_BYTES
+        groups, share = (threads, 1) if is_near else (1, shared)
+        if batch // groups >= LEAST_UNIT_ROWS:
             return CpuForm(plan, batch, hidden, output, groups, share, host, FLOAT32)
     if (2 if parts else 4) * numbers <= SHARED_CACHE_BYTES and batch >= 2 * threads:
         groups, share = threads, 1

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from recurra.kernels.cpu.flow import Code, loop
-from recurra.kernels.cpu.vector import I8, I32, I64, POINTER, declare, integer, offset
+from recurra.kernels.cpu.tiles import LINE
+from recurra.kernels.cpu.vector import I8, I32, I64, POINTER, declare, integer, offset, prefetch
 
 TILE = 16  # rows, couples and columns
 CONFIGURATION_BYTES = 64
@@ -34,11 +35,19 @@ NO_ROWS = 0  # what a variable holds before `configure` was called
 
 def tile_names() -> dict[int, str]:
     """Which function is in which place of the table of addresses."""
-    return {0: CONFIGURE} | {_place(r, c): f"product_{r}_{c}" for r in (1, 2) for c in (1, 2)}
+    return {0: CONFIGURE} | {_place(*kind): _name(*kind) for kind in _KINDS}
 
 
-def _place(rows: int, columns: int) -> int:
-    return 2 * rows + columns
+# tiles of A, tiles of B, and whether B comes from far
+_KINDS = [(r, c, is_far) for r in (1, 2) for c in (1, 2) for is_far in (False, True)]
+
+
+def _place(rows: int, columns: int, is_far: bool) -> int:
+    return 8 * is_far + 2 * rows + columns
+
+
+def _name(rows: int, columns: int, is_far: bool) -> str:
+    return f"product_{rows}_{columns}" + ("_far" if is_far else "")
 
 
 _CONFIGURE_TYPE = ir.FunctionType(ir.VoidType(), [I64])
@@ -54,10 +63,8 @@ def build_tiles(parts: int) -> ir.Module:
     """A module with `configure` and a product for one or two tiles of A and of B."""
     module = ir.Module("matrix")
     _build_configure(ir.Function(module, _CONFIGURE_TYPE, CONFIGURE))
-    for rows in (1, 2):
-        for columns in (1, 2):
-            function = ir.Function(module, _PRODUCT_TYPE, f"product_{rows}_{columns}")
-            _build_product(function, rows, columns, parts)
+    for kind in _KINDS:
+        _build_product(ir.Function(module, _PRODUCT_TYPE, _name(*kind)), *kind, parts)
     return module
 
 
@@ -100,6 +107,7 @@ def call_products(
     *,
     adds: ir.Value | None = None,
     start: ir.Value | None = None,
+    is_far: ir.Value | None = None,
 ) -> None:
     """`count` rows of A against one or two tiles of B.
 
@@ -111,6 +119,7 @@ def call_products(
         of: the matrices.
         columns: of each tile of B.
         adds, start: see `_PRODUCT_TYPE`; by default 0 and null.
+        is_far: whether B comes from beyond a core's own cache; by default it does not.
     """
     tiles = builder.sdiv(builder.add(count, integer(TILE - 1)), integer(TILE))
     with loop(builder, 0, tiles, 2) as tile:
@@ -129,7 +138,12 @@ def call_products(
         with builder.if_then(is_new):
             builder.store(wanted, configuration)
             builder.call(_function(builder, table, integer(0), _CONFIGURE_TYPE), [wanted])
-        place = builder.select(is_last, *(integer(_place(r, len(columns))) for r in (1, 2)))
+        places = [integer(_place(r, len(columns), False)) for r in (1, 2)]
+        place = builder.select(is_last, *places)
+        if is_far is not None:  # the next tiles of A find B near
+            reads = builder.and_(is_far, builder.icmp_signed("==", tile, integer(0)))
+            far = integer(_place(1, 1, True) - _place(1, 1, False))
+            place = builder.add(place, builder.select(reads, far, integer(0)))
         a = offset(builder, of.a, builder.mul(low, of.lda))
         c = offset(builder, of.c, builder.mul(low, of.ldc))
         numbers = [a, of.lda, of.b, of.ldb, of.depth, c, of.ldc]
@@ -169,7 +183,10 @@ def _build_configure(function: ir.Function) -> None:
     builder.ret_void()
 
 
-def _build_product(function: ir.Function, rows: int, columns: int, parts: int) -> None:
+def _build_product(
+    function: ir.Function, rows: int, columns: int, is_far: bool, parts: int
+) -> None:
+    """If B comes from far, each step asks for what the next one reads of it."""
     a, lda, b, ldb, depth, c, ldc, adds, start, first_rows = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     below = [builder.mul(first_rows, integer(i)) for i in range(rows)]
@@ -192,6 +209,8 @@ def _build_product(function: ir.Function, rows: int, columns: int, parts: int) -
                 for j in range(columns):
                     place = builder.add(row, integer(j * TILE))
                     _load(builder, OF_B + j, offset(builder, b, place), ldb)
+                if is_far:
+                    _ask(builder, b, row, ldb, parts)
             before = of_a, of_b
             for i in range(rows):
                 for j in range(columns):
@@ -201,6 +220,13 @@ def _build_product(function: ir.Function, rows: int, columns: int, parts: int) -
         bytes_ = builder.mul(ldc, integer(4))
         _call(builder, "tilestored64", [ir.Constant(I8, register), place, bytes_])
     builder.ret_void()
+
+
+def _ask(builder: ir.IRBuilder, b: ir.Value, row: ir.Value, ldb: ir.Value, parts: int) -> None:
+    """Ask the memory for what takes the place of a part of B at the next step."""
+    later = builder.add(row, builder.mul(integer(parts * TILE), ldb))
+    for line in range(2 * TILE):
+        prefetch(builder, offset(builder, b, builder.add(later, integer(line * LINE))), nearness=3)
 
 
 def _begin(
