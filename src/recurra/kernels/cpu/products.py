@@ -19,7 +19,7 @@ from recurra.kernels.cpu.products_code import (
     couples_of_rows,
     with_parts,
 )
-from recurra.kernels.cpu.scratch import WORK, scratch
+from recurra.kernels.cpu.scratch import WORK, lent, scratch
 from recurra.kernels.cpu.threads import openmp, run_parallel, thread_limit
 from recurra.kernels.schedule import Rows
 
@@ -130,7 +130,7 @@ def sums_of_products(
     (rows, m), sizes = left.shape, tuple([right.numbers.shape[-1] for right in rights])
     if not rows or not any(sizes):
         return [(left.new_zeros(m, n), left.sum(0)) for n in sizes]
-    results = [(left.new_empty(m, n), left.new_empty(m)) for n in sizes]
+    results = [(lent(m, n), left.new_empty(m)) for n in sizes]
     threads = thread_limit() if rows * m * sum(sizes) >= LEAST_PRODUCT else 1
     tiles, _ = tile_table(host, parts)
     if parts and host.has_matrix_units:
