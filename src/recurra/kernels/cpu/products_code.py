@@ -41,7 +41,7 @@ from recurra.kernels.cpu.vector import I64, POINTER, Vectors, integer, offset
 BLOCK_ROWS = 120  # whose couples a core's own caches hold, with a panel of the weight
 # For matrix units: the weight's columns and depth whose couples a core's own cache holds, and rows
 # whose couples of that depth the nearest cache holds.
-BLOCK_VECTORS, BLOCK_DEPTH, UNIT_ROWS = 64, 128, 16
+BLOCK_VECTORS, BLOCK_DEPTH, UNIT_ROWS = 64, 160, 16
 ROW_ARGUMENTS = (
     "rows", "depth", "units", "a", "a_row", "weight", "bias", "c", "c_row", "tiles", "couples",
     "couples_row", "couples_thread", "thread_number", "thread_count",
