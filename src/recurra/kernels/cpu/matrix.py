@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from recurra.kernels.cpu.flow import Code, loop
+from recurra.kernels.cpu.flow import Code, least, loop
 from recurra.kernels.cpu.tiles import LINE
 from recurra.kernels.cpu.vector import I8, I32, I64, POINTER, declare, integer, offset, prefetch
 
@@ -53,7 +53,7 @@ def _name(rows: int, columns: int, is_far: bool) -> str:
 _CONFIGURE_TYPE = ir.FunctionType(ir.VoidType(), [I64])
 # (A, lda, B, ldb, depth, C, ldc, adds, start, rows): the first as in `Matrices`. If adds ≠ 0, sums
 # are added to what C holds; else to the numbers at `start`, the same in every row, unless it is
-# null. `rows` of A's first tile.
+# null. `rows` of A's first tile, as `configure` was told.
 _PRODUCT_TYPE = ir.FunctionType(
     ir.VoidType(), [POINTER, I64, POINTER, I64, I64, POINTER, I64, I64, POINTER, I64]
 )
@@ -115,21 +115,18 @@ def call_products(
         builder: writes the calls.
         table: the functions' addresses; see `code.tile_table`.
         configuration: see `new_configuration`.
-        count: of the rows; they are shared out to tiles of nearly the same number.
+        count: of the rows.
         of: the matrices.
         columns: of each tile of B.
         adds, start: see `_PRODUCT_TYPE`; by default 0 and null.
         is_far: whether B comes from beyond a core's own cache; by default it does not.
     """
-    tiles = builder.sdiv(builder.add(count, integer(TILE - 1)), integer(TILE))
-    with loop(builder, 0, tiles, 2) as tile:
-        after = builder.add(tile, integer(1))
-        low, middle, high = (
-            builder.sdiv(builder.mul(count, builder.add(tile, integer(i))), tiles) for i in range(3)
-        )
-        rows = builder.sub(middle, low)
-        is_last = builder.icmp_signed("==", after, tiles)
-        other_rows = builder.select(is_last, rows, builder.sub(high, middle))
+    with loop(builder, 0, count, 2 * TILE) as low:
+        left = builder.sub(count, low)
+        is_last = builder.icmp_signed("<=", left, integer(TILE))
+        rows = least(builder, left, integer(TILE))
+        others = least(builder, builder.sub(left, rows), integer(TILE))
+        other_rows = builder.select(is_last, rows, others)  # a tile cannot be empty
         sizes = [rows, other_rows, columns[0], columns[-1]]
         wanted = sizes[0]
         for shift, size in enumerate(sizes[1:], 1):
@@ -141,7 +138,7 @@ def call_products(
         places = [integer(_place(r, len(columns), False)) for r in (1, 2)]
         place = builder.select(is_last, *places)
         if is_far is not None:  # the next tiles of A find B near
-            reads = builder.and_(is_far, builder.icmp_signed("==", tile, integer(0)))
+            reads = builder.and_(is_far, builder.icmp_signed("==", low, integer(0)))
             far = integer(_place(1, 1, True) - _place(1, 1, False))
             place = builder.add(place, builder.select(reads, far, integer(0)))
         a = offset(builder, of.a, builder.mul(low, of.lda))
