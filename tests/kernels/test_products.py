@@ -166,6 +166,24 @@ def test_float32_in_three_parts_is_as_exact_at_any_scale(scale):
 
 
 @in_parts
+@pytest.mark.parametrize("tiny", [1e-32, 1e-35, 1.1e-38, 1e-40, 1e-45, 0.0])
+def test_numbers_that_have_no_third_part_disturb_no_other(tiny):
+    """Their last digits are lost, as what a unit takes for zero, and nothing else."""
+    torch.manual_seed(1)
+    left, right = torch.randn(70, 40), torch.randn(70, 50)
+    left[torch.rand(70, 40) < 0.3] = tiny
+    right[torch.rand(70, 50) < 0.3] = -tiny
+    expected = left.double().t() @ right.double()
+    ((sums, _),) = sums_of_products(left, [Rows(right)], find_host(), parts=FLOAT32)
+    torch.testing.assert_close(sums.double(), expected, rtol=1e-5, atol=1e-5)
+    packed = pack_turned(right, find_host(), "turned", parts=FLOAT32)
+    product = product_of_rows(left.t().contiguous(), packed, 50, None, find_host(), parts=FLOAT32)
+    torch.testing.assert_close(product.double(), expected, rtol=1e-5, atol=1e-5)
+    by_units = linear(left.t().contiguous(), right.t(), None, find_host(), parts=FLOAT32)
+    torch.testing.assert_close(by_units.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@in_parts
 def test_infinite_and_missing_numbers_stay_visible_in_three_parts():
     left = torch.randn(3, 40)
     left[1, 7], left[2, 9] = float("inf"), float("nan")

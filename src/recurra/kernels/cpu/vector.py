@@ -184,10 +184,10 @@ class Vectors:
             nearest = build.zext(build.call(function, [a]), self.int_type)
             return [build.shl(nearest, self.whole(16))]
         found = []
-        for _ in range(parts - 1):
+        for _ in range(parts):  # of the last part, too: of tiny numbers more is left than a part
             found.append(build.and_(build.bitcast(a, self.int_type), self.whole(-65536)))
             a = build.fsub(a, build.bitcast(found[-1], self.type))
-        return [*found, build.bitcast(a, self.int_type)]
+        return found
 
     def fused_couples(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """Lane by lane, the products of both numbers of a and b, and c; sums in float32."""
