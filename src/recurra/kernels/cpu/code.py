@@ -83,7 +83,7 @@ def tile_table(host: Host, parts: int) -> tuple[Tensor, MachineCode]:
         parts: of a number whose couples they multiply; 0: plain numbers.
     """
     name = f"tiles-{parts}"
-    if parts and host.has_matrix_units:
+    if host.uses_units(parts):
         places, build = matrix.tile_names(), partial(matrix.build_tiles, parts)
     else:
         places, build = tiles.tile_names(host), partial(tiles.build_tiles, host, parts)

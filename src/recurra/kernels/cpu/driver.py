@@ -191,8 +191,8 @@ class _Driver:
         table = builder.mul(group, per_group)
         self.first_row = self.entry("first_rows", group)
         moves = not self.plan.options.is_step
-        self.has_matrix_units = self.parts > 0 and self.host.has_matrix_units
-        if self.has_matrix_units:
+        self.uses_units = self.host.uses_units(self.parts)
+        if self.uses_units:
             self.configuration = new_configuration(builder)
         if moves:
             self._pack_weights()
@@ -211,7 +211,7 @@ class _Driver:
         if moves:
             self._join()
             self._take_states() if self.is_forward else self._take_gradients()
-        if self.has_matrix_units:
+        if self.uses_units:
             release(builder)
         builder.ret_void()
 
@@ -543,12 +543,12 @@ class _Driver:
         is_shared = builder.icmp_signed(">", self.number("share"), integer(1))
         for panel, block, column, vectors in self._panels(phase, depth):
             result, start = self._result(phase, block, column), self._start(phase, block, column)
-            if self.has_matrix_units:
+            if self.uses_units:
                 width = integer(vectors * self.host.lanes)
                 call_products(
                     *(builder, table, self.configuration, count),
                     Matrices(*rows, panel, width, depth, *result),
-                    (integer(self.host.lanes),) * vectors,
+                    width,
                     adds=integer(int(phase.adds)),
                     start=start,
                     is_far=is_shared,
@@ -583,7 +583,7 @@ class _Driver:
             loop(builder, first_pair, stop_pair) as pair,
             loop(builder, integer(0), integer(blocks)) as block,
         ):
-            if self.has_matrix_units:  # what the last step read last is still near
+            if self.uses_units:  # what the last step read last is still near
                 back = builder.sub(builder.add(first_pair, stop_pair), pair)
                 pair = builder.select(self.is_odd, builder.sub(back, integer(1)), pair)
             number = builder.add(builder.mul(pair, integer(blocks)), block)

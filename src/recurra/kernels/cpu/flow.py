@@ -52,6 +52,32 @@ class Code:
         self.get_reference = address.get_reference
 
 
+def code_in(
+    builder: ir.IRBuilder, table: ir.Value, place: ir.Value, type_: ir.FunctionType
+) -> Code:
+    """The function whose address is at a place of a table."""
+    entry = builder.gep(table, [place], source_etype=I64)
+    return Code(builder.inttoptr(builder.load(entry, typ=I64, align=8), POINTER), type_)
+
+
+def row_of_block(
+    v: Vectors,
+    source: ir.Value,
+    distance: ir.Value,
+    number: ir.Value,
+    *,
+    rows: ir.Value | None = None,
+    mask: ir.Value | None = None,
+) -> ir.Value:
+    """A vector of a block's row of that number; zeros if the block has no more than `rows`."""
+    at = offset(v.builder, source, v.builder.mul(distance, number))
+    if rows is None:
+        return v.load(at, mask)
+    is_there = v.builder.icmp_signed("<", number, rows)
+    own = v.load(v.builder.select(is_there, at, source), mask)
+    return v.builder.select(is_there, own, v.constant(0.0))
+
+
 def argument(builder: ir.IRBuilder, arguments: ir.Value, index: int) -> ir.Value:
     """The 64-bit number at an index of an array of arguments."""
     slot = builder.gep(arguments, [integer(index)], source_etype=I64)

@@ -62,6 +62,10 @@ class Host:
         """Whether such products are of whole matrices; see `matrix`."""
         return self.level == "amx"
 
+    def uses_units(self, parts: int) -> bool:
+        """Whether they multiply couples of so many parts; 0: plain numbers, which vectors do."""
+        return parts > 0 and self.has_matrix_units
+
 
 @cache
 def find_host(level: str | None = None) -> Host:

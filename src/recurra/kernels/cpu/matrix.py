@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from recurra.kernels.cpu.flow import Code, least, loop
+from recurra.kernels.cpu.flow import code_in, least, loop
 from recurra.kernels.cpu.tiles import LINE
 from recurra.kernels.cpu.vector import I8, I32, I64, POINTER, declare, integer, offset, prefetch
 
@@ -103,7 +103,7 @@ def call_products(
     configuration: ir.Value,
     count: ir.Value,
     of: Matrices,
-    columns: tuple[ir.Value, ...],
+    columns: ir.Value,
     *,
     adds: ir.Value | None = None,
     start: ir.Value | None = None,
@@ -117,26 +117,30 @@ def call_products(
         configuration: see `new_configuration`.
         count: of the rows.
         of: the matrices.
-        columns: of each tile of B.
+        columns: of B, as many as two tiles have at most.
         adds, start: see `_PRODUCT_TYPE`; by default 0 and null.
         is_far: whether B comes from beyond a core's own cache; by default it does not.
     """
+    is_narrow = builder.icmp_signed("<=", columns, integer(TILE))
+    first = least(builder, columns, integer(TILE))
+    second = builder.select(is_narrow, first, builder.sub(columns, first))  # none can be empty
     with loop(builder, 0, count, 2 * TILE) as low:
         left = builder.sub(count, low)
         is_last = builder.icmp_signed("<=", left, integer(TILE))
         rows = least(builder, left, integer(TILE))
         others = least(builder, builder.sub(left, rows), integer(TILE))
-        other_rows = builder.select(is_last, rows, others)  # a tile cannot be empty
-        sizes = [rows, other_rows, columns[0], columns[-1]]
+        sizes = [rows, builder.select(is_last, rows, others), first, second]
         wanted = sizes[0]
         for shift, size in enumerate(sizes[1:], 1):
             wanted = builder.or_(wanted, builder.shl(size, integer(8 * shift)))
         is_new = builder.icmp_signed("!=", wanted, builder.load(configuration, typ=I64))
         with builder.if_then(is_new):
             builder.store(wanted, configuration)
-            builder.call(_function(builder, table, integer(0), _CONFIGURE_TYPE), [wanted])
-        places = [integer(_place(r, len(columns), False)) for r in (1, 2)]
-        place = builder.select(is_last, *places)
+            builder.call(code_in(builder, table, integer(0), _CONFIGURE_TYPE), [wanted])
+        narrow, wide = (
+            builder.select(is_last, *(integer(_place(r, c, False)) for r in (1, 2))) for c in (1, 2)
+        )
+        place = builder.select(is_narrow, narrow, wide)
         if is_far is not None:  # the next tiles of A find B near
             reads = builder.and_(is_far, builder.icmp_signed("==", low, integer(0)))
             far = integer(_place(1, 1, True) - _place(1, 1, False))
@@ -146,14 +150,7 @@ def call_products(
         numbers = [a, of.lda, of.b, of.ldb, of.depth, c, of.ldc]
         numbers.append(integer(0) if adds is None else adds)
         numbers.append(ir.Constant(POINTER, None) if start is None else start)
-        builder.call(_function(builder, table, place, _PRODUCT_TYPE), [*numbers, rows])
-
-
-def _function(
-    builder: ir.IRBuilder, table: ir.Value, place: ir.Value, type_: ir.FunctionType
-) -> Code:
-    entry = builder.gep(table, [place], source_etype=I64)
-    return Code(builder.inttoptr(builder.load(entry, typ=I64, align=8), POINTER), type_)
+        builder.call(code_in(builder, table, place, _PRODUCT_TYPE), [*numbers, rows])
 
 
 def _build_configure(function: ir.Function) -> None:

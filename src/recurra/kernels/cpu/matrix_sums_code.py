@@ -8,7 +8,7 @@ from functools import cache, partial, reduce
 
 from llvmlite import ir
 
-from recurra.kernels.cpu.flow import Arguments, ceiling, each_vector, least, loop, place_of
+from recurra.kernels.cpu.flow import Arguments, ceiling, each_vector, least, loop, row_of_block
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.matrix import (
     TILE,
@@ -17,7 +17,13 @@ from recurra.kernels.cpu.matrix import (
     new_configuration,
     release,
 )
-from recurra.kernels.cpu.sums_code import OPERANDS, SUM_ARGUMENTS, add_sums
+from recurra.kernels.cpu.sums_code import (
+    SUM_ARGUMENTS,
+    Operand,
+    add_sums,
+    find_operands,
+    place_in_panels,
+)
 from recurra.kernels.cpu.tiles import LINE
 from recurra.kernels.cpu.vector import I64, POINTER, Vectors, integer, offset
 
@@ -45,11 +51,7 @@ def sums_of_parts(function: ir.Function, host: Host, *, parts: int) -> None:
     given = Arguments(function, SUM_ARGUMENTS)
     builder, v = given.builder, Vectors(given.builder, host)
     to = given.at("scratch", builder.mul(given.thread, given["scratch_thread"]))
-    places = []
-    for k in range(OPERANDS):
-        places.append(to)
-        panels = ceiling(builder, given[f"n{k}"], PANEL)
-        to = offset(builder, to, builder.mul(panels, integer(_panel_size(parts))))
+    operands, to = find_operands(given, to, PANEL, _panel_size(parts))
     configuration, table = new_configuration(builder), builder.inttoptr(given["tiles"], POINTER)
     with builder.goto_entry_block():
         total = builder.alloca(v.type)
@@ -58,44 +60,36 @@ def sums_of_parts(function: ir.Function, host: Host, *, parts: int) -> None:
         count = least(builder, integer(2 * DEPTH), builder.sub(given["rows"], start))
         depth = builder.mul(ceiling(builder, count, 2 * TILE), integer(TILE))
         adds = builder.zext(builder.icmp_signed(">", start, integer(0)), I64)
-        for k, place in enumerate(places):
-            _copy_panels(given, v, k, start, count, depth, place, parts)
+        for operand in operands:
+            _copy_panels(v, operand, start, count, depth, parts)
         with loop(builder, first, stop) as strip:
             low = builder.mul(strip, integer(TILE))
             columns = least(builder, integer(TILE), builder.sub(given["m"], low))
             _copy_strip(given, v, start, count, low, to, parts, total)
-            for k, place in enumerate(places):
-                n, c_row = given[f"n{k}"], given[f"c_row{k}"]
-                with loop(builder, 0, n, PANEL) as column:
-                    panel = builder.sdiv(column, integer(PANEL))
-                    b = offset(builder, place, builder.mul(panel, integer(_panel_size(parts))))
-                    c = builder.add(builder.mul(low, c_row), column)
+            for operand in operands:
+                with loop(builder, 0, operand.n, PANEL) as column:
+                    place = place_in_panels(builder, column, PANEL, _panel_size(parts))
+                    c = builder.add(builder.mul(low, operand.c_row), column)
                     matrices = Matrices(
-                        *(to, integer(_strip_row(parts)), b, integer(PANEL)),
-                        *(builder.mul(depth, integer(parts)), given.at(f"c{k}", c), c_row),
+                        *(to, integer(_strip_row(parts))),
+                        *(offset(builder, operand.at, place), integer(PANEL)),
+                        *(builder.mul(depth, integer(parts)), offset(builder, operand.c, c)),
+                        operand.c_row,
                     )
-                    left = least(builder, builder.sub(n, column), integer(PANEL))
-                    is_narrow = builder.icmp_signed("<=", left, integer(TILE))
-                    both = integer(TILE), builder.sub(left, integer(TILE))
-                    with builder.if_else(is_narrow) as branches:
-                        for branch, widths in zip(branches, ((left,), both), strict=True):
-                            with branch:
-                                call_products(
-                                    *(builder, table, configuration, columns, matrices, widths),
-                                    adds=adds,
-                                )
+                    left = least(builder, builder.sub(operand.n, column), integer(PANEL))
+                    call_products(
+                        *(builder, table, configuration, columns, matrices, left), adds=adds
+                    )
     release(builder)
     builder.ret_void()
 
 
 def _copy_panels(
-    given: Arguments,
     v: Vectors,
-    k: int,
+    operand: Operand,
     start: ir.Value,
     count: ir.Value,
     depth: ir.Value,
-    to: ir.Value,
     parts: int,
 ) -> None:
     """An operand's rows, two after two, into all panels; missing rows and columns are zero."""
@@ -103,17 +97,13 @@ def _copy_panels(
     whole, some = builder.sdiv(count, integer(2)), ceiling(builder, count, 2)
     for there, low, high in ((2, integer(0), whole), (1, whole, some), (0, some, depth)):
         with loop(builder, low, high) as couple:
-            sources = []
-            for i in range(there):
-                r = builder.add(builder.mul(couple, integer(2)), integer(i))
-                r = builder.add(start, r)
-                r = place_of(builder, given[f"places{k}"], r, builder.function.args[0])
-                sources.append(given.at(f"b{k}", builder.mul(r, given[f"b_row{k}"])))
+            row = builder.add(start, builder.mul(couple, integer(2)))
+            sources = operand.rows(builder, row, there)
             before = builder.mul(builder.sdiv(couple, integer(TILE)), integer(TILE * parts))
             line = builder.add(before, builder.srem(couple, integer(TILE)))
-            line = offset(builder, to, builder.mul(line, integer(PANEL)))
+            line = offset(builder, operand.at, builder.mul(line, integer(PANEL)))
             copy = partial(_copy_to_panel, v, sources, line, parts)
-            each_vector(v, given[f"n{k}"], copy)
+            each_vector(v, operand.n, copy)
 
 
 def _copy_to_panel(
@@ -128,8 +118,7 @@ def _copy_to_panel(
     builder = v.builder
     values = [v.load(offset(builder, source, column), mask) for source in sources]
     values += [v.constant(0.0)] * (2 - len(values))
-    panel = builder.mul(builder.sdiv(column, integer(PANEL)), integer(_panel_size(parts)))
-    place = builder.add(panel, builder.and_(column, integer(PANEL - 1)))
+    place = place_in_panels(builder, column, PANEL, _panel_size(parts))
     for part, couples in enumerate(v.couples(*values, parts=parts)):
         v.store(couples, offset(builder, to, builder.add(place, integer(part * TILE * PANEL))))
 
@@ -183,13 +172,8 @@ def _turn(
         vectors = []
         for i in range(TILE):
             number = integer(half * TILE + i)
-            at = offset(builder, source, builder.mul(distance, number))
-            if not is_masked:
-                vectors.append(v.load(at))
-                continue
-            is_there = builder.icmp_signed("<", number, rows)
-            own = v.load(builder.select(is_there, at, source), mask)
-            vectors.append(builder.select(is_there, own, v.constant(0.0)))
+            there = rows if is_masked else None
+            vectors.append(row_of_block(v, source, distance, number, rows=there, mask=mask))
         sums = reduce(v.add, vectors, builder.load(total, typ=v.type))
         builder.store(sums, total)
         halves.append(v.transposed(vectors))

@@ -3,7 +3,7 @@
 from llvmlite import ir
 
 from recurra.kernels.cpu.couples import BFLOAT16, row_size_of
-from recurra.kernels.cpu.flow import Arguments, ceiling, each_vector, least, loop
+from recurra.kernels.cpu.flow import Arguments, ceiling, each_vector, least, loop, row_of_block
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.vector import I64, POINTER, Vectors, integer, offset
 
@@ -102,13 +102,9 @@ def _turn(
     builder = v.builder
 
     def load(i: int, first: int) -> ir.Value:
-        at = offset(builder, source, builder.add(builder.mul(row, integer(i)), integer(first)))
-        if rows is None or columns is None:
-            return v.load(at)
-        mask = v.mask_below(builder.sub(columns, integer(first)))
-        is_there = builder.icmp_signed("<", integer(i), rows)
-        own = v.load(builder.select(is_there, at, source), mask)
-        return builder.select(is_there, own, v.constant(0.0))
+        mask = None if columns is None else v.mask_below(builder.sub(columns, integer(first)))
+        start = offset(builder, source, integer(first))
+        return row_of_block(v, start, row, integer(i), rows=rows, mask=mask)
 
     if not parts:
         for i, vector in enumerate(v.transposed([load(i, 0) for i in range(v.lanes)])):
@@ -145,17 +141,19 @@ def pack_turned(function: ir.Function, host: Host, *, parts: int) -> None:
         with loop(builder, 0, width, lanes) as j:
             own = builder.add(unit, j)
             mask = v.mask_below(builder.sub(units, own))
+            source = given.at("source", own)
             target = given.at("target", builder.add(builder.mul(unit, size), j))
             with loop(builder, start, end, step) as d:
                 values = []
                 for i in range(step):
                     row = builder.add(d, integer(i))
-                    is_there = builder.icmp_signed("<", row, depth)
-                    row = builder.select(is_there, row, integer(0))
-                    source = given.at("source", builder.add(builder.mul(row, units), own))
-                    v.prefetch(offset(builder, source, integer(4 * lanes)), nearness=3)
-                    value = v.load(source, mask)
-                    values.append(builder.select(is_there, value, v.constant(0.0)))
+                    later = builder.add(builder.mul(row, units), integer(4 * lanes))
+                    v.prefetch(offset(builder, source, later), nearness=3)  # two pairs from here
+                    values.append(
+                        row_of_block(
+                            v, source, units, row, rows=depth if parts else None, mask=mask
+                        )
+                    )
                 row = d
                 if parts:
                     values = v.couples(*values, parts=parts)

@@ -132,11 +132,13 @@ def sums_of_products(
         return [(left.new_zeros(m, n), left.sum(0)) for n in sizes]
     results = [(lent(m, n), left.new_empty(m)) for n in sizes]
     threads = thread_limit() if rows * m * sum(sizes) >= LEAST_PRODUCT else 1
-    tiles, _ = tile_table(host, parts)
-    if parts and host.has_matrix_units:
-        size = matrix_sums_code.scratch_size(sizes, parts)
+    if host.uses_units(parts):
+        size, tiles = (
+            matrix_sums_code.scratch_size(sizes, parts),
+            tile_table(host, parts)[0].data_ptr(),
+        )
     else:
-        size = sums_code.scratch_size(host, sizes)
+        size, tiles = sums_code.scratch_size(host, sizes), 0  # its tiles are in its own module
     panels = scratch(WORK, threads * size)
     operands = []
     for (b, places, first), (c, sums) in zip(rights, results, strict=True):
@@ -145,7 +147,7 @@ def sums_of_products(
         operands += [b.shape[-1], at, b_row, table, c.data_ptr(), c.stride(0), sums.data_ptr()]
     missing = [0, 0, 0, 0, 0, 0, results[0][1].data_ptr()] * (sums_code.OPERANDS - len(rights))
     values = _Values(  # in the order of SUM_ARGUMENTS
-        rows, m, left.data_ptr(), left.stride(0), panels.data_ptr(), size, tiles.data_ptr(),
+        rows, m, left.data_ptr(), left.stride(0), panels.data_ptr(), size, tiles,
         *operands, *missing, *_thread_functions(),
     )  # fmt: skip
     _run(host, with_parts("sums_of_products", parts), values, threads)

@@ -60,20 +60,18 @@ def build_products(host: Host) -> ir.Module:
     if host.multiplies_bfloat16:
         functions.append(("couple_rows", PACK_ARGUMENTS, couple_rows))
     for parts in possible_parts(host):
-        if parts and host.has_matrix_units:
-            sums, product = (
-                partial(sums_of_parts, parts=parts),
-                partial(_product_of_parts, parts=parts),
-            )
-        else:
-            sums = partial(sums_of_products, in_bfloat16=parts > 0)
-            product = partial(_product_of_rows, in_bfloat16=parts > 0)
-        functions += [
-            (with_parts("sums_of_products", parts), SUM_ARGUMENTS, sums),
-            (with_parts("product_of_rows", parts), ROW_ARGUMENTS, product),
-            (with_parts("pack_units", parts), PACK_ARGUMENTS, partial(pack_units, parts=parts)),
-            (with_parts("pack_turned", parts), PACK_ARGUMENTS, partial(pack_turned, parts=parts)),
-        ]
+        uses_units = host.uses_units(parts)
+        for name, names, emit_parts in (
+            ("sums_of_products", SUM_ARGUMENTS, sums_of_parts if uses_units else sums_of_products),
+            (
+                "product_of_rows",
+                ROW_ARGUMENTS,
+                _product_of_parts if uses_units else _product_of_rows,
+            ),
+            ("pack_units", PACK_ARGUMENTS, pack_units),
+            ("pack_turned", PACK_ARGUMENTS, pack_turned),
+        ):
+            functions.append((with_parts(name, parts), names, partial(emit_parts, parts=parts)))
     for name, names, emit in functions:
         type_ = ir.FunctionType(ir.VoidType(), [POINTER, I64, I64])
         function = ir.Function(module, type_, name)
@@ -105,11 +103,11 @@ def possible_parts(host: Host) -> tuple[int, ...]:
     return (0, BFLOAT16) if host.multiplies_bfloat16 else (0,)
 
 
-def _product_of_rows(function: ir.Function, host: Host, *, in_bfloat16: bool) -> None:
+def _product_of_rows(function: ir.Function, host: Host, *, parts: int) -> None:
     given = Arguments(function, ROW_ARGUMENTS)
     builder, lanes = given.builder, host.lanes
     v, depth = Vectors(builder, host), given["depth"]
-    steps = row_size_of(v, depth, BFLOAT16) if in_bfloat16 else depth
+    steps = row_size_of(v, depth, parts)
     vectors = ceiling(builder, given["units"], lanes)
     couples = given.at("couples", builder.mul(given.thread, given["couples_thread"]))
     own = couples, given["couples_row"]
@@ -118,8 +116,8 @@ def _product_of_rows(function: ir.Function, host: Host, *, in_bfloat16: bool) ->
     with loop(builder, first, stop, BLOCK_ROWS) as start:
         count = least(builder, integer(BLOCK_ROWS), builder.sub(stop, start))
         rows = given.at("a", builder.mul(start, given["a_row"])), given["a_row"]
-        if in_bfloat16:
-            split_rows(v, rows, count, depth, own, BFLOAT16)
+        if parts:
+            split_rows(v, rows, count, depth, own, parts)
             rows = own
         c = given.at("c", builder.mul(start, given["c_row"]))
         with loop(builder, 0, vectors, MAX_VECTORS) as vector:
@@ -177,15 +175,10 @@ def _product_of_parts(function: ir.Function, host: Host, *, parts: int) -> None:
                 *(couples, couples_row, given.at("weight", panel), ldb, steps),
                 *(given.at("c", there), given["c_row"]),
             )
-            is_alone = builder.icmp_signed("==", width, integer(1))
-            with builder.if_else(is_alone) as branches:
-                for branch, number in zip(branches, (1, 2), strict=True):
-                    with branch:
-                        call_products(
-                            *(builder, table, configuration, count, matrices),
-                            (integer(lanes),) * number,
-                            adds=adds,
-                            start=given.at("bias", column),
-                        )
+            call_products(
+                *(builder, table, configuration, count, matrices, ldb),
+                adds=adds,
+                start=given.at("bias", column),
+            )
     release(builder)
     builder.ret_void()

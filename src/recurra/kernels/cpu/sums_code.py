@@ -82,7 +82,7 @@ def scratch_size(host: Host, sizes: tuple[int, ...]) -> int:
 
 
 @dataclass(frozen=True)
-class _Operand:
+class Operand:
     """One of the operands that share A: its panels in this thread's scratch, and its result."""
 
     n: ir.Value
@@ -94,21 +94,47 @@ class _Operand:
     c_row: ir.Value
     places: ir.Value  # of B's rows; see `place_of`
 
+    def rows(self, builder: ir.IRBuilder, start: ir.Value, count: int) -> list[ir.Value]:
+        """The addresses of so many of B's rows, one after the other."""
+        found = []
+        for i in range(count):
+            row = builder.add(start, integer(i))
+            row = place_of(builder, self.places, row, builder.function.args[0])
+            found.append(offset(builder, self.b, builder.mul(row, self.b_row)))
+        return found
 
-def sums_of_products(function: ir.Function, host: Host, *, in_bfloat16: bool) -> None:
-    tiles = [_tile(function.module, host, v, in_bfloat16) for v in range(1, PANEL_VECTORS + 1)]
-    given = Arguments(function, SUM_ARGUMENTS)
-    builder, columns, width = given.builder, strip_columns(host), panel_columns(host)
-    most, panel_size = panel_depth(host), _panel_size(host)
-    to = given.at("scratch", builder.mul(given.thread, given["scratch_thread"]))
-    operands = []
+
+def find_operands(
+    given: Arguments, to: ir.Value, width: int, panel_size: int
+) -> tuple[list[Operand], ir.Value]:
+    """The operands, with panels of so many columns from `to` on, and where these end."""
+    builder, found = given.builder, []
     for k in range(OPERANDS):
         panels = ceiling(builder, given[f"n{k}"], width)
         pointers = [builder.inttoptr(given[f"{name}{k}"], POINTER) for name in "bc"]
         strides = [given[f"{name}_row{k}"] for name in "bc"]
         b, c = zip(pointers, strides, strict=True)
-        operands.append(_Operand(given[f"n{k}"], panels, to, *b, *c, given[f"places{k}"]))
+        found.append(Operand(given[f"n{k}"], panels, to, *b, *c, given[f"places{k}"]))
         to = offset(builder, to, builder.mul(panels, integer(panel_size)))
+    return found, to
+
+
+def place_in_panels(
+    builder: ir.IRBuilder, column: ir.Value, width: int, panel_size: int
+) -> ir.Value:
+    """Where a column of the first row lies, from the first panel on."""
+    panel = builder.mul(builder.sdiv(column, integer(width)), integer(panel_size))
+    return builder.add(panel, builder.and_(column, integer(width - 1)))
+
+
+def sums_of_products(function: ir.Function, host: Host, *, parts: int) -> None:
+    in_bfloat16 = parts > 0
+    tiles = [_tile(function.module, host, v, in_bfloat16) for v in range(1, PANEL_VECTORS + 1)]
+    given = Arguments(function, SUM_ARGUMENTS)
+    builder, columns, width = given.builder, strip_columns(host), panel_columns(host)
+    most, panel_size = panel_depth(host), _panel_size(host)
+    to = given.at("scratch", builder.mul(given.thread, given["scratch_thread"]))
+    operands, to = find_operands(given, to, width, panel_size)
     column = None if in_bfloat16 else _column(function.module, host)
     before = [integer(0), operands[0].panels]  # panels of the operands before each
     first, stop = given.share(ceiling(builder, given["m"], columns))
@@ -158,7 +184,7 @@ def _meet_panels(
     given: Arguments,
     host: Host,
     tiles: list[ir.Function],
-    operand: _Operand,
+    operand: Operand,
     panels: ir.Value,
     block: _Block,
 ) -> None:
@@ -195,7 +221,7 @@ def _meet_panels(
 
 
 def _meet_column(
-    given: Arguments, host: Host, column: ir.Function, operand: _Operand, block: _Block
+    given: Arguments, host: Host, column: ir.Function, operand: Operand, block: _Block
 ) -> None:
     """All of a block's strips against an operand of one column, whose result lies in one piece."""
     builder = given.builder
@@ -231,7 +257,7 @@ def _later(
 def _copy_panels(
     given: Arguments,
     host: Host,
-    operand: _Operand,
+    operand: Operand,
     start: ir.Value,
     count: ir.Value,
     in_bfloat16: bool,
@@ -240,11 +266,7 @@ def _copy_panels(
     builder, v = given.builder, Vectors(given.builder, host)
     for rows, first, stop in _turns(builder, count, in_bfloat16):
         with loop(builder, first, stop, 2 if in_bfloat16 else 1) as r:
-            sources = []
-            for i in range(rows):
-                row = builder.add(builder.add(start, r), integer(i))
-                row = place_of(builder, operand.places, row, builder.function.args[0])
-                sources.append(offset(builder, operand.b, builder.mul(row, operand.b_row)))
+            sources = operand.rows(builder, builder.add(start, r), rows)
             line = builder.mul(_place(builder, r, in_bfloat16), integer(panel_columns(host)))
             to = offset(builder, operand.at, line)
             each_vector(v, operand.n, partial(_copy_to_panel, v, host, sources, to, in_bfloat16))
@@ -260,10 +282,9 @@ def _copy_to_panel(
     mask: ir.Value | None,
 ) -> None:
     """One vector of a row, or of two as couples; `to` is the row's place in the first panel."""
-    builder, width = v.builder, panel_columns(host)
+    builder = v.builder
     values = [v.load(offset(builder, source, column), mask) for source in sources]
-    panel = builder.mul(builder.sdiv(column, integer(width)), integer(_panel_size(host)))
-    place = builder.add(panel, builder.and_(column, integer(width - 1)))
+    place = place_in_panels(builder, column, panel_columns(host), _panel_size(host))
     v.store(_merged(v, values, in_bfloat16), offset(builder, to, place))
 
 

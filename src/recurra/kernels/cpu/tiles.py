@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from recurra.kernels.cpu.flow import Code, loop
+from recurra.kernels.cpu.flow import code_in, loop
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.vector import I64, POINTER, Vectors, integer, offset
 
@@ -117,8 +117,6 @@ def call_tiles(
             reads = reads if is_far is None else builder.or_(reads, is_far)
         bank = builder.select(reads, *(integer(_place(vectors, 0, r)) for r in (True, False)))
         slot = builder.add(bank, builder.sub(high, low))
-        entry = builder.gep(table, [slot], source_etype=I64)
-        code = builder.inttoptr(builder.load(entry, typ=I64, align=8), POINTER)
         a_tile = offset(builder, a, builder.mul(low, lda))
         c_tile = offset(builder, c, builder.mul(low, ldc))
         first = ir.Constant(POINTER, None) if start is None else start
@@ -130,7 +128,7 @@ def call_tiles(
         if ask is not None and host.lanes >= LINE:
             later = ask(later, builder.select(reads, integer(0), asked))
         numbers = [a_tile, lda, b, depth, c_tile, ldc, integer(int(adds)), first, later]
-        builder.call(Code(code, tile_type()), numbers)
+        builder.call(code_in(builder, table, slot, tile_type()), numbers)
 
 
 def build_tiles(host: Host, parts: int) -> ir.Module:
