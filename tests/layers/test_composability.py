@@ -232,3 +232,26 @@ def test_a_parametrised_weight_is_what_runs_and_learns():
 class _Doubled(torch.nn.Module):
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         return 2 * weight
+
+
+@pytest.mark.parametrize("lengths", [None, [6, 2, 0]])
+@pytest.mark.parametrize("size", [5, 97])
+def test_torchs_default_dtype_and_device_change_no_number(size: int, lengths) -> None:
+    layer = LSTM(size, size, recurrent_dropout=0.3, zoneout=0.2)
+    x, lengths = torch.randn(6, 3, size), None if lengths is None else torch.tensor(lengths)
+
+    def numbers() -> list[torch.Tensor]:
+        torch.manual_seed(1)  # of the masks
+        y, (h, c) = layer.train()(x, lengths=lengths)
+        gradients = torch.autograd.grad((y, h, c), layer.parameters(), (y, h, c))
+        with torch.no_grad():
+            return [y, h, c, *gradients, layer.eval().step(x[0])[0]]
+
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):  # first, while no memory is kept yet
+            got = numbers()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for a, b in zip(got, numbers(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)

@@ -24,7 +24,7 @@ def bernoulli(like: Tensor, p: float) -> Tensor:
     if like.device.type != "cpu" or is_transformed or torch.compiler.is_compiling():
         return torch.bernoulli(torch.full_like(like, p))
     count = like.numel()
-    bits = torch.empty(math.ceil(count / 4), dtype=torch.int64).random_(_LOWEST, None)
+    bits = like.new_empty(math.ceil(count / 4), dtype=torch.int64).random_(_LOWEST, None)
     ones = round(p * LEVELS)
     if ones == LEVELS:
         return torch.ones_like(like)

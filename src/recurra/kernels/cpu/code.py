@@ -88,7 +88,7 @@ def tile_table(host: Host, parts: int) -> tuple[Tensor, MachineCode]:
     else:
         places, build = tiles.tile_names(host), partial(tiles.build_tiles, host, parts)
     machine = compile_cached(name, name, build, host)
-    table = torch.zeros(max(places) + 1, dtype=torch.int64)
+    table = torch.zeros(max(places) + 1, dtype=torch.int64, device="cpu")
     for place, tile in places.items():
         table[place] = machine.address(tile)
     return table, machine

@@ -23,7 +23,7 @@ from recurra.kernels.cpu.products import (
     sums_of_products,
     take_rows,
 )
-from recurra.kernels.cpu.scratch import WORK, lent, scratch
+from recurra.kernels.cpu.scratch import WORK, lent, new_zeros, scratch
 from recurra.kernels.cpu.threads import thread_limit
 from recurra.kernels.cpu.tiles import IN_FLIGHT, MAX_VECTORS
 from recurra.kernels.form import Form, kept_widths
@@ -85,7 +85,7 @@ class CpuForm(Form):
     @cached_property
     def zeros(self) -> Tensor:
         """Rows that stand for a bias, and for the gradient of a sequence, that are not there."""
-        return torch.zeros(max(self._gates * self.hidden, self.output)).expand(2, -1)
+        return new_zeros(max(self._gates * self.hidden, self.output)).expand(2, -1)
 
     @cached_property
     def _passes(self) -> dict[tuple[bool, int], Pass]:

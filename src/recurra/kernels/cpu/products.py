@@ -19,7 +19,7 @@ from recurra.kernels.cpu.products_code import (
     couples_of_rows,
     with_parts,
 )
-from recurra.kernels.cpu.scratch import WORK, lent, scratch
+from recurra.kernels.cpu.scratch import WORK, lent, new_numbers, scratch
 from recurra.kernels.cpu.threads import openmp, run_parallel, thread_limit
 from recurra.kernels.schedule import Rows
 
@@ -64,7 +64,7 @@ def linear(
     host: Host,
     *,
     parts: int = 0,
-    memory: Callable[[int, int], Tensor] = torch.empty,
+    memory: Callable[[int, int], Tensor] = new_numbers,
 ) -> Tensor:
     """rows @ weight.T + bias for a weight (units, depth); see `product_of_rows`."""
     packed = pack(weight, len(weight), host, WORK, parts=parts)
@@ -79,7 +79,7 @@ def product_of_rows(
     host: Host,
     *,
     parts: int = 0,
-    memory: Callable[[int, int], Tensor] = torch.empty,
+    memory: Callable[[int, int], Tensor] = new_numbers,
 ) -> Tensor:
     """rows @ W + bias, summed in float32; rows may lie any distance apart.
 

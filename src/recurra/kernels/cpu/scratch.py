@@ -23,6 +23,11 @@ WORK = "work"
 # What is smaller than this is not lent: it comes from memory that the process has already.
 LEAST_LENT = 1 << 20
 
+# Memory for float32 numbers on the CPU, of any value or zero, for the sizes given, whatever torch's
+# default dtype and device are: the kernels read and write nothing else.
+_like = torch.empty(0, dtype=torch.float32, device="cpu")
+new_numbers, new_zeros = _like.new_empty, _like.new_zeros
+
 
 class _Own(threading.local):
     """A thread's scratch by name, and what holds its addresses."""
@@ -53,14 +58,14 @@ def scratch(name: str, *shape: int) -> Tensor:
         return found.view
     count = prod(shape)
     if not is_kept(count):
-        return torch.empty(shape)
+        return new_numbers(shape)
     if found is not None and count <= found.numbers.numel() <= max(8 * count, LEAST_SHRUNK):
         numbers = found.numbers
     else:
         found = None
         if named.pop(name, None) is not None:  # it is given back before the new is taken
             _own.frames.clear()
-        numbers = torch.empty(count)
+        numbers = new_numbers(count)
     named[name] = _Memory(numbers, shape, numbers[:count].view(shape))
     return named[name].view
 
@@ -80,7 +85,7 @@ def lent(*shape: int) -> Tensor:
     """
     count = prod(shape)
     if not LEAST_LENT <= count <= MOST_NUMBERS:
-        return torch.empty(shape)
+        return new_numbers(shape)
     numbers = _take(count)
     array = numbers.numpy()[:count]
     weakref.finalize(array, _give_back, numbers).atexit = False  # when the tensors' memory is freed
@@ -90,7 +95,7 @@ def lent(*shape: int) -> Tensor:
 def _take(count: int) -> Tensor:
     fitting = {key: n.numel() for key, n in _returned.items() if count <= n.numel() <= 2 * count}
     found = _returned.pop(min(fitting, key=fitting.__getitem__), None) if fitting else None
-    numbers = torch.empty(count) if found is None else found
+    numbers = new_numbers(count) if found is None else found
     _use["now"] += numbers.numel()
     _use["most"] = max(_use.values())
     return numbers

@@ -232,7 +232,7 @@ class _Work:
 def _along_columns(rows: Tensor) -> Tensor:
     """(…, depth) as (…, ⌈depth/2⌉) couples of neighbouring columns, rounded to bfloat16."""
     *others, depth = rows.shape
-    halves = torch.empty(*others, depth + depth % 2, dtype=torch.bfloat16)
+    halves = rows.new_empty(*others, depth + depth % 2, dtype=torch.bfloat16)
     halves[..., :depth], halves[..., depth:] = rows, 0
     return halves.view(torch.float32)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from recurra.cells import Cell
 from recurra.kernels.cpu.code import Code, forward_code
 from recurra.kernels.cpu.host import Host
+from recurra.kernels.cpu.scratch import new_numbers, new_zeros
 from recurra.kernels.cpu.threads import run_parallel, thread_limit
 from recurra.kernels.plan import Options
 from recurra.reference import Parameters, Tensors
@@ -62,19 +63,19 @@ class _Stepper:
         self.threads = thread_limit() if weights >= LEAST_WEIGHTS else 1
         self.late = 4 * (gates - len(cell.late_gates)) * hidden * output
         self.buffers = {
-            "gates": torch.empty(batch, gates * hidden),
-            "tile": torch.empty(batch, gates * widest),
-            "late_operand": torch.empty(batch, hidden),
-            "inner": torch.empty(batch, hidden),
-            "saved": torch.empty(batch, gates * hidden),
-            "vectors": torch.empty(1, len(cell.vectors) * hidden),
+            "gates": new_numbers(batch, gates * hidden),
+            "tile": new_numbers(batch, gates * widest),
+            "late_operand": new_numbers(batch, hidden),
+            "inner": new_numbers(batch, hidden),
+            "saved": new_numbers(batch, gates * hidden),
+            "vectors": new_numbers(1, len(cell.vectors) * hidden),
         }
-        self.no_bias = torch.zeros(max(gates * hidden, output))
-        self.tables = torch.tensor([[[batch, 0, 0, 0, 0, 0]]])
-        self.first_rows = torch.zeros(1, dtype=torch.int64)
+        self.no_bias = new_zeros(max(gates * hidden, output))
+        self.tables = torch.tensor([[[batch, 0, 0, 0, 0, 0]]], device="cpu")
+        self.first_rows = torch.zeros(1, dtype=torch.int64, device="cpu")
         self.barrier = ctypes.c_int64()
         scratch_row = -(-hidden // host.lanes) * host.lanes * self.code.scratch_blocks
-        self.scratch = torch.empty(self.threads * scratch_row)
+        self.scratch = new_numbers(self.threads * scratch_row)
         rows = {"gates": (gates * hidden, hidden), "tile": (gates * widest, widest)}
         rows |= {"saved": (gates * hidden, hidden), "vectors": (0, hidden)}
         rows |= {name: (hidden, 0) for name in ("late_operand", "inner")}
@@ -107,7 +108,7 @@ class _Stepper:
     def __call__(self, x: Tensor, state: Tensors, parameters: Parameters) -> Tensors:
         if self.cell.vectors:
             torch.cat(parameters.vectors, out=self.buffers["vectors"].view(-1))
-        new = tuple([torch.empty(shape) for shape in self.shapes])
+        new = tuple([new_numbers(shape) for shape in self.shapes])
         no_bias, weight_hh = self.no_bias.data_ptr(), _address(parameters.weight_hh, 0)
         addresses = (
             x.data_ptr(),
