@@ -110,8 +110,10 @@ def _input_room(run: Scan, x: Tensor) -> Tensor | None:
     """Memory for the gradient of x, if the loop makes it."""
     if run.rows is not None or not run.form.gives_input(x.shape[-1]):
         return None
-    is_full = run.schedule.index is None
-    return x.new_empty(x.shape if is_full else (run.schedule.rows, x.shape[-1]))
+    inputs, width = x.shape[-1], run.form.padded(x.shape[-1])
+    if width == inputs and run.schedule.index is None:
+        return x.new_empty(x.shape)
+    return x.new_empty(run.schedule.rows, width)[:, :inputs]
 
 
 def _input_gradient(
@@ -119,14 +121,12 @@ def _input_gradient(
 ) -> Tensor:
     """Of x; `made`: of the rows that are kept, if the loop made it."""
     form, schedule, rows = run.form, run.schedule, made
-    if rows is not None and schedule.index is None:
-        return rows
     if rows is None:
         weight = in_gradient_order(parameters.weight_ih, form.input_order, len(form.cell.gates))
         is_full = schedule.index is None and run.rows is None
         rows = form.times(blocks, weight, is_full=is_full)
     if schedule.index is None or run.rows is not None:
-        return rows.reshape(x.shape)
+        return rows if rows.shape == x.shape else rows.reshape(x.shape)
     return form.spread(rows, schedule).view(x.shape)
 
 

@@ -106,6 +106,8 @@ def run(
             chosen_run = triton_backend.run
         x, controls = controls.expanded(x)
         return chosen_run(cell, x, state, parameters, controls, all_states)
+    if backend in ("auto", "cpu") and cpu_backend.runs_plainly(cell, x, controls):
+        return cpu_backend.run(cell, x, state, parameters, controls, all_states)
     problem = describe(cell, x, state, parameters, controls, all_states)
     chosen = choose(problem, backend)
     if chosen.name not in ("cpu", "triton"):

@@ -33,6 +33,9 @@ class Ordered(NamedTuple):
     resets: Tensor | None
 
 
+_NOTHING = Ordered(None, (), None)
+
+
 class Scan(NamedTuple):
     """A scan with all that its passes read besides the weights they multiply by.
 
@@ -63,9 +66,9 @@ def options_for(
     in_bfloat16: bool = False,
 ) -> Options:
     """What a scan's kernels must be able to do."""
-    zoneout = controls.zoneout or (None,) * len(cell.states)
+    zoneout = controls.zoneout
     return Options(
-        zoneout=tuple([z is not None for z in zoneout]),
+        zoneout=tuple([z is not None for z in zoneout]) or (False,) * len(cell.states),
         has_mask=controls.hidden_mask is not None and cell.recurrent,
         has_reset=controls.reset is not None,
         all_states=all_states and len(cell.states) > 1,
@@ -165,9 +168,11 @@ def _open(
 
 def _room(form: Form, schedule: Schedule) -> dict[str, Tensor]:
     """Memory for what the loop keeps, besides the gates; without gradients for one step's."""
-    rows = schedule.rows if form.options.needs_gradient else schedule.batch
-    others = [(name, columns) for name, columns in form.kept.items() if name != "gates"]
-    return {name: form.room(name, rows, columns) for name, columns in others}
+    rows, kept = schedule.rows if form.options.needs_gradient else schedule.batch, {}
+    for name, columns in form.kept.items():
+        if name != "gates":
+            kept[name] = form.room(name, rows, columns)
+    return kept
 
 
 def _input_bias(plan: Plan, parameters: Parameters) -> Tensor | None:
@@ -226,6 +231,8 @@ def _state_buffer(form: Form, schedule: Schedule, k: int, initial: Tensor) -> Te
 
 def _ordered(form: Form, schedule: Schedule, controls: Controls) -> Ordered:
     mask, zoneout, reset = None, controls.zoneout, controls.reset
+    if not zoneout and not form.options.has_mask and reset is None:
+        return _NOTHING
     if form.options.has_mask and controls.hidden_mask is not None:
         expanded = controls.hidden_mask.expand(schedule.batch, form.output)
         mask = gather_batch(expanded, schedule).contiguous()

@@ -406,11 +406,13 @@ class Recurrent(nn.Module):
             read = drop_columns(x, self.input_dropout) if self.training else x
             for direction in range(self.num_directions):
                 controls = self._controls(layer, direction, x, lengths, reset)
+                if rows is not None and not layer:
+                    controls = controls._replace(rows=rows)
                 sequences, last = self._scan(
                     read,
                     state.layers[len(results)],
                     self._weights(layer, direction),
-                    controls if layer else controls._replace(rows=rows),
+                    controls,
                     all_states,
                 )
                 outputs.append(sequences[0])
@@ -530,12 +532,12 @@ class Recurrent(nn.Module):
         On a GPU each call makes its own: another stream might read zeros that are not there yet.
         """
         weight = self._named("weight_ih_l0")
-        is_own = type(self).initial_state is not Recurrent.initial_state or self._has_learned_start
+        is_own = self._has_learned_start or type(self).initial_state is not Recurrent.initial_state
         is_small = 0 < batch <= MOST_SHARED_ROWS and time > 0
-        is_plain = type(weight) is nn.Parameter and weight.is_cpu and not _is_watched()
-        if is_own or not is_small or not is_plain:
+        is_plain = type(weight) is nn.Parameter and weight.is_cpu
+        if is_own or not is_small or not is_plain or _is_watched():
             return self.initial_state(batch)
-        return shared_zeros(self._state_sizes, self.num_directions, batch, weight)
+        return shared_zeros(self._state_sizes, self.num_directions, batch, weight.dtype)
 
     def extra_repr(self) -> str:
         words = [f"{self.cell.name}, {self.input_size}, {self.hidden_size}"]

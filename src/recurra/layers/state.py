@@ -79,9 +79,9 @@ class State:
 
 
 def shared_zeros(
-    sizes: tuple[tuple[int, ...], ...], directions: int, batch: int, like: Tensor
+    sizes: tuple[tuple[int, ...], ...], directions: int, batch: int, dtype: torch.dtype
 ) -> State:
-    """A State of zeros that other calls get, too: for who only reads it.
+    """A State of zeros on the CPU that other calls get, too: for who only reads it.
 
     Made anew if somebody wrote to it nevertheless.
 
@@ -89,15 +89,23 @@ def shared_zeros(
         sizes: of each state, for each layer.
         directions: of each layer.
         batch: rows.
-        like: a tensor of the same dtype and device.
+        dtype: of the states.
     """
-    key = sizes, directions, batch, like.dtype, like.device
+    key = sizes, directions, batch, dtype
     found = _zeros.get(key)
-    if found is None or any([s._version for layer in found.layers for s in layer]):
+    if found is not None:
+        for layer in found.layers:
+            for s in layer:
+                if s._version:
+                    found = None
+    if found is None:
         if len(_zeros) >= MOST_ZEROS:
             _zeros.clear()
         with torch.inference_mode(False):
-            layers = [tuple([like.new_zeros(batch, s) for s in own]) for own in sizes]
+            layers = [
+                tuple([torch.zeros(batch, s, dtype=dtype, device="cpu") for s in own])
+                for own in sizes
+            ]
         found = _zeros[key] = State(tuple([own for own in layers for _ in range(directions)]))
     return found
 

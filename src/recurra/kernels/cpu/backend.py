@@ -19,6 +19,19 @@ def supports(problem: Problem) -> Support:
     return generated.supports(problem)
 
 
+def runs_plainly(cell: Cell, x: Tensor, controls: Controls) -> bool:
+    """Whether `supports` is sure to say yes, at a glance.
+
+    Each call of a layer asks this first: a description of the whole problem takes as long as the
+    steps of a small one.
+    """
+    has_masks = controls.hidden_mask is not None or controls.zoneout
+    is_plain = x.is_cpu and x.dtype in generated.DTYPES and not has_masks
+    is_full = controls.rows is None and x.numel() > 0
+    is_watched = torch._C._functorch.maybe_current_level() is not None
+    return is_plain and is_full and not is_watched and not generated.obstacle(cell)
+
+
 def supports_in_graph(cell: Cell, x: Tensor) -> bool:
     """Whether a graph of `torch.compile` may hold the operator for a scan of this input."""
     return x.device.type == "cpu" and generated.supports_in_graph(cell, x)

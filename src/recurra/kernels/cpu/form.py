@@ -189,7 +189,7 @@ class CpuForm(Form):
         return self.hidden % self.host.lanes == 0 and self._keeps_both(inputs)
 
     def gives_input(self, inputs: int) -> bool:
-        return inputs % self.host.lanes == 0 and self._keeps_both(inputs)
+        return 2 * inputs >= self.padded(inputs) and self._keeps_both(inputs)
 
     def _keeps_both(self, inputs: int) -> bool:
         """Whether each step multiplies by W, too: it fits, and the multipliers are kept busy."""
@@ -210,24 +210,24 @@ class CpuForm(Form):
     ) -> Tensors:
         one = self._pass(is_forward=True, inputs=0 if x is None else x.shape[-1])
         frame = one.frame()
-        self._put(frame, run, parameters)
+        given, rows = self._given(frame, run, parameters), {}
         if gates is not None:
-            frame.put_rows("gates", gates)
+            rows["gates"] = gates
         if (weight := parameters.weight_hh) is not None:
-            late = len(self.cell.late_gates)
-            self._put_weight(frame, "early", weight)
-            if late:
-                self._put_weight(frame, "late", weight[-late * self.hidden :])
+            given["weight.early.source"] = weight = weight.contiguous()
+            if late := len(self.cell.late_gates):
+                given["weight.late.source"] = weight[-late * self.hidden :]
         if (weight := parameters.weight_hr) is not None:
-            self._put_weight(frame, "output", weight)
+            given["weight.output.source"] = weight.contiguous()
         if x is not None:
-            frame.put_rows("x", x)
-            self._put_weight(frame, "input", parameters.weight_ih)
-            self._put_bias(frame, "bias_input", parameters.bias_ih)
+            rows["x"] = x
+            given["weight.input.source"] = parameters.weight_ih.contiguous()
+            given["bias_input.at"] = self._bias(parameters.bias_ih)
         last = tuple([s.new_empty(s.shape) for s in run.initial])
         for k, (initial, new) in enumerate(zip(run.initial, last, strict=True)):
-            frame.put_rows(f"start{k}", initial)
-            frame.put(f"last{k}", new)
+            rows[f"start{k}"], given[f"last{k}"] = side_by_side(initial), new
+        frame.put(given)
+        frame.put_rows(rows)
         one.run(frame)
         return last
 
@@ -244,80 +244,78 @@ class CpuForm(Form):
     ) -> list[Tensor | None]:
         one = self._pass(is_forward=False, inputs=0 if grad_x is None else grad_x.shape[-1])
         frame = one.frame()
-        self._put(frame, run, parameters)
-        self._put_weights_turned(frame, parameters)
+        given, rows = self._given(frame, run, parameters), {}
+        self._give_weights_turned(given, parameters)
         frame["sequence_places"] = 0
-        if run.schedule.index is not None:
-            frame.put("sequence_places", run.schedule.index)
-        frame.put("grad_gates.at", back.gates)
-        frame.put("grad_inner.at", back.inner)
-        frame.put("grad_vectors.at", back.vectors)
+        if (index := run.schedule.index) is not None:
+            given["sequence_places"] = index
+        given["grad_gates.at"], given["grad_inner.at"] = back.gates, back.inner
+        given["grad_vectors.at"] = back.vectors
         if (kept := run.kept.get("gates")) is not None:
-            frame.put_rows("gates", kept)
+            rows["gates"] = kept
         state = [s.new_empty(s.shape) if needs_state else None for s in run.initial]
         for k, carry in enumerate(back.carry):
-            frame.put(f"carry{k}.at", carry)
-            rows, gradient, start = sequences[k], last[k], state[k]
-            frame.put_rows(f"sequence{k}", self.zeros if rows is None else as_rows(rows))
+            given[f"carry{k}.at"] = carry
+            sequence, gradient, start = sequences[k], last[k], state[k]
+            rows[f"sequence{k}"] = self.zeros if sequence is None else as_rows(sequence)
             frame[f"grad_last{k}.at"] = frame[f"grad_start{k}"] = 0
             if gradient is not None:
-                frame.put_rows(f"grad_last{k}", gradient)
+                rows[f"grad_last{k}"] = side_by_side(gradient)
             if start is not None:
-                frame.put(f"grad_start{k}", start)
+                given[f"grad_start{k}"] = start
         for k, initial in enumerate(back.initial):
-            frame.put(f"initial{k}", initial)
-            frame.put_rows(f"start{k}", run.initial[k])
+            given[f"initial{k}"] = initial
+            rows[f"start{k}"] = side_by_side(run.initial[k])
         if grad_x is not None:
-            frame.put_rows("grad_x", grad_x)
+            rows["grad_x"] = grad_x
             weight = in_gradient_order(parameters.weight_ih, self.input_order, self._gates)
-            self._put_weight_turned(frame, "input", weight)
+            given["weight.input_back.source"] = weight.contiguous()
+        frame.put(given)
+        frame.put_rows(rows)
         one.run(frame)
         return state
 
-    def _put(self, frame: Frame, run: Scan, parameters: Parameters) -> None:
-        """What both passes of a scan are told."""
+    def _given(self, frame: Frame, run: Scan, parameters: Parameters) -> dict[str, Tensor]:
+        """Tensors that both passes of a scan read or write; what else they are told is put."""
         frame.put_schedule(run.schedule, keeps_all=self.keeps_sequence[-1])
-        self._put_bias(frame, "bias_hidden", parameters.bias_hh)
+        given = {"bias_hidden.at": self._bias(parameters.bias_hh)}
         if self.cell.output is not None:
-            self._put_bias(frame, "bias_output", parameters.bias_hr)
+            given["bias_output.at"] = self._bias(parameters.bias_hr)
         if parameters.vectors:
-            frame.put("vectors.at", torch.cat(parameters.vectors))
+            given["vectors.at"] = torch.cat(parameters.vectors)
         for name, rows in run.kept.items():
             if name != "gates":  # in rows of its own distance
-                frame.put(f"{name}.at", rows)
+                given[f"{name}.at"] = rows
         for k, states in enumerate(run.states):
-            frame.put(f"state{k}.at", states)
-            frame.put(f"previous{k}.at", states)
+            given[f"state{k}.at"] = given[f"previous{k}.at"] = states
         mask, zoneout, resets = run.controls
         if mask is not None:
-            frame.put("mask.at", mask)
+            given["mask.at"] = mask
         if resets is not None:
-            frame.put("resets", resets)
+            given["resets"] = resets
         for k, share in enumerate(zoneout):
             if share is not None:
                 numbers, frame[f"zoneout{k}.row"], frame[f"zoneout{k}.batch"] = share
-                frame.put(f"zoneout{k}.at", numbers)
+                given[f"zoneout{k}.at"] = numbers
+        return given
 
-    def _put_bias(self, frame: Frame, name: str, bias: Tensor | None) -> None:
-        frame.put(f"{name}.at", self.zeros if bias is None else bias.contiguous())
+    def _bias(self, bias: Tensor | None) -> Tensor:
+        return self.zeros if bias is None else bias.contiguous()
 
-    def _put_weight(self, frame: Frame, name: str, weight: Tensor) -> None:
-        """A weight to be packed; of its rows, those that belong to the product."""
-        frame.put(f"weight.{name}.source", weight.contiguous())
-
-    def _put_weight_turned(self, frame: Frame, name: str, rows: Tensor) -> None:
-        frame.put(f"weight.{name}_back.source", rows.contiguous())
-
-    def _put_weights_turned(self, frame: Frame, parameters: Parameters) -> None:
+    def _give_weights_turned(self, given: dict[str, Tensor], parameters: Parameters) -> None:
+        """Of the gradients' products: rows in the order of the gates' gradients."""
         if parameters.weight_hh is not None:
             rows = in_gradient_order(parameters.weight_hh, self.hidden_order, self._gates)
+            given["weight.early_back.source"] = rows = rows.contiguous()
             if late := len(self.cell.late_gates):
-                early = (self._gates - late) * self.hidden
-                self._put_weight_turned(frame, "late", rows[early:])
-                rows = rows[:early]
-            self._put_weight_turned(frame, "early", rows)
+                given["weight.late_back.source"] = rows[(self._gates - late) * self.hidden :]
         if parameters.weight_hr is not None:
-            self._put_weight_turned(frame, "output", parameters.weight_hr)
+            given["weight.output_back.source"] = parameters.weight_hr.contiguous()
+
+
+def side_by_side(rows: Tensor) -> Tensor:
+    """Rows, any distance apart, whose columns lie side by side."""
+    return rows if rows.stride(-1) == 1 else rows.contiguous()
 
 
 def make_form(

@@ -41,22 +41,27 @@ class Frame:
         self.schedule: Schedule | None = None
         places = pass_.code.layout.places
         self._places = defaultdict(lambda: len(places), places)  # a spare one for other names
-        self._given: list[Tensor] = []
+        self._places_of_rows: dict[str, tuple[int, int]] = {}
 
     def __setitem__(self, name: str, value: int) -> None:
         """A number; of a name that the pass does not ask for, nothing comes."""
         self.values[self._places[name]] = value
 
-    def put(self, name: str, tensor: Tensor) -> None:
-        """A tensor's address; it lives until the pass is over."""
-        self.values[self._places[name]] = tensor.data_ptr()
-        self._given.append(tensor)
+    def put(self, tensors: Mapping[str, Tensor]) -> None:
+        """Tensors' addresses; who calls keeps them until the pass is over."""
+        values, places = self.values, self._places
+        for name, tensor in tensors.items():
+            values[places[name]] = tensor.data_ptr()
 
-    def put_rows(self, name: str, rows: Tensor) -> None:
-        """A buffer whose rows lie any distance apart."""
-        rows = rows if rows.stride(-1) == 1 else rows.contiguous()
-        self.put(f"{name}.at", rows)
-        self[f"{name}.row"] = rows.stride(-2)
+    def put_rows(self, buffers: Mapping[str, Tensor]) -> None:
+        """Buffers whose rows lie any distance apart, their columns side by side; likewise kept."""
+        values, known = self.values, self._places_of_rows
+        for name, rows in buffers.items():
+            found = known.get(name)
+            if found is None:
+                found = known[name] = self._places[f"{name}.at"], self._places[f"{name}.row"]
+            values[found[0]] = rows.data_ptr()
+            values[found[1]] = rows.stride(-2)
 
     def put_schedule(self, schedule: Schedule, *, keeps_all: bool) -> None:
         """Which rows each step works on; see `Schedule.tables_for` for `keeps_all`."""
@@ -82,9 +87,6 @@ class Frame:
         self["refused"] = 0
         for place in self._counting:
             self._counters[place] = 0
-
-    def end(self) -> None:
-        self._given.clear()
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,4 +138,3 @@ class Pass:
             for group in range(self.groups):
                 self.code.run(frame.address, group)
             frame["share"], frame["threads"] = self.share, self.threads
-        frame.end()
