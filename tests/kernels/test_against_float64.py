@@ -74,7 +74,8 @@ def test_a_loop_that_multiplies_the_input_is_as_exact(name: str, controls: str) 
     ("sizes", "is_in_loop"),
     [
         ((21, 32, 48), (True, True)),
-        ((21, 33, 48), (True, False)),  # rows of the input's gradient are no whole vectors
+        ((21, 33, 48), (True, True)),
+        ((21, 1, 48), (True, False)),  # most of the gradient's vectors would be padding
         ((21, 32, 49), (False, True)),
         ((3, 32, 48), (False, False)),  # too few rows
         ((64, 640, 640), (False, False)),  # too many weights

@@ -344,11 +344,10 @@ def test_who_writes_to_a_last_state_changes_nobody_elses(steps):
 
 
 def test_zeros_that_were_written_to_are_made_anew():
-    like = torch.zeros(1)
-    zeros = shared_zeros(((4,),), 1, 2, like)
-    assert shared_zeros(((4,),), 1, 2, like) is zeros
+    zeros = shared_zeros(((4,),), 1, 2, torch.float32)
+    assert shared_zeros(((4,),), 1, 2, torch.float32) is zeros
     zeros.layers[0][0].fill_(1.0)
-    assert (shared_zeros(((4,),), 1, 2, like).layers[0][0] == 0).all()
+    assert (shared_zeros(((4,),), 1, 2, torch.float32).layers[0][0] == 0).all()
 
 
 def test_training_may_follow_inference_mode():
@@ -363,7 +362,7 @@ def test_training_may_follow_inference_mode():
 def test_zeros_made_inside_a_transform_are_not_shared():
     layer, x = GRU(3, 13), torch.randn(5, 2, 3)
     torch.func.grad(lambda x: layer(x)[0].sum())(x)
-    state = shared_zeros(layer._state_sizes, 1, 2, layer.weight_ih_l0).layers[0][0]
+    state = shared_zeros(layer._state_sizes, 1, 2, torch.float32).layers[0][0]
     assert not torch._C._functorch.is_functorch_wrapped_tensor(state)
     expected = layer(x, torch.zeros(1, 2, 13))[0]
     torch.testing.assert_close(layer(x)[0], expected, rtol=0, atol=0)

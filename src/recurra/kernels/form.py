@@ -5,10 +5,10 @@ machine can say (memory, products over all steps at once, the loop itself) each 
 `triton.form` adds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -90,6 +90,12 @@ class Form:
         """The same for the recurrent products."""
         return _order(self.plan.hidden_order)
 
+    @cached_property
+    def shares_gradients(self) -> bool:
+        """Whether the gradients of the input's and of the recurrent products are the same ones."""
+        is_folded = len(self.plan.folded) == len(self.cell.gates)
+        return self.cell.recurrent and is_folded and not self.cell.late_gates
+
     # -- what a machine adds ----------------------------------------------------------------------
 
     def padded(self, size: int) -> int:
@@ -163,7 +169,7 @@ class Form:
         Args:
             run, parameters: of the forward pass.
             back: buffers; `gates` and `inner` are filled.
-            sequences: gradients of each state's sequence, (time, batch, size), or None.
+            sequences: gradients of the first states' sequences, (time, batch, size), or None.
             last: gradients of the last states, or None.
             grad_x: in rows, for the gradient of x, to be filled; see `gives_input`.
             needs_state: see above.
@@ -175,11 +181,13 @@ class Machine(NamedTuple):
     """What runs the loops on a kind of device: how forms are made for it.
 
     Attributes:
-        form: `(cell, options, batch, hidden, output, like)`; `like` is a tensor there.
+        form: `(cell, options, batch, hidden, output, setting)`.
+        setting: of a tensor there, what besides sizes decides on a form: threads, a device.
         step: one step without gradients and masks, or None where it takes a scan of one step.
     """
 
-    form: Callable[[Cell, Options, int, int, int, Tensor], Form]
+    form: Callable[[Cell, Options, int, int, int, Any], Form]
+    setting: Callable[[Tensor], Hashable]
     step: Callable[[Cell, Tensor, tuple[Tensor, ...], Parameters], tuple[Tensor, ...] | None]
 
 

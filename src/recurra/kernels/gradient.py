@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from recurra.kernels.form import Order
-from recurra.kernels.scan import Scan, as_rows
+from recurra.kernels.scan import Outline, Scan, as_rows
 from recurra.kernels.schedule import Rows
-from recurra.reference import Parameters
+from recurra.reference import Parameters, Tensors
 
 
 class Gradients(NamedTuple):
@@ -56,132 +56,122 @@ def scan_backward(
         last: gradient of each last state, (batch, size).
         needs_x, needs_state, needs_weights: what is not needed is left out.
     """
-    back = _buffers(run)
-    own = [*sequences, *[None] * (len(back.carry) - len(sequences))]
-    grad_x = _input_room(run, x) if needs_x else None
-    state = run.form.run_backward(run, back, parameters, own, last, grad_x, needs_state=needs_state)
-    blocks = _input_blocks(run, back)
+    outline, back = run.outline, _buffers(run)
+    form, grad_x = outline.form, None
+    if needs_x and outline.gives_input:
+        grad_x = _input_room(outline, x)
+    state = form.run_backward(
+        run, back, parameters, sequences, last, grad_x, needs_state=needs_state
+    )
+    blocks, columns = back.gates, len(form.cell.gates) * form.hidden
+    if form.gradient_columns != columns:
+        blocks = blocks[:, :columns]
     if run.rows is not None:  # Σ over the steps that read it, for each distinct input
-        blocks = blocks.new_zeros(len(x), blocks.shape[1]).index_add_(0, run.rows, blocks)
+        blocks = blocks.new_zeros(len(x), columns).index_add_(0, run.rows, blocks)
     return Gradients(
-        x=_input_gradient(run, blocks, grad_x, x, parameters) if needs_x else None,
-        state=state,
-        parameters=_weight_gradients(run, back, blocks, x) if needs_weights else None,
+        _input_gradient(run, blocks, grad_x, x, parameters) if needs_x else None,
+        state,
+        _weight_gradients(run, back, blocks, x) if needs_weights else None,
     )
 
 
 def _buffers(run: Scan) -> Back:
-    form, (rows, batch) = run.form, (run.schedule.rows, run.schedule.batch)
+    form, rows, batch = run.outline.form, run.outline.schedule.rows, run.outline.schedule.batch
     carry = [form.scratch(name, batch, size) for name, size in form.carry_sizes]
-    columns, has_inner = len(form.cell.vectors) * form.padded(form.hidden), form.cell.output
-    return Back(
-        gates=form.scratch("grad_gates", rows, form.gradient_columns),
-        inner=form.scratch("grad_inner", rows, form.output) if has_inner else carry[0],
-        vectors=carry[0].new_zeros(form.workers, columns) if columns else carry[0],
-        carry=carry,
-        initial=[c.new_zeros(c.shape) for c in carry] if form.options.has_reset else [],
-    )
+    gates = form.scratch("grad_gates", rows, form.gradient_columns)
+    inner = vectors = carry[0]  # which stand for what the cell does not have
+    if form.cell.output is not None:
+        inner = form.scratch("grad_inner", rows, form.output)
+    if form.cell.vectors:
+        columns = len(form.cell.vectors) * form.padded(form.hidden)
+        vectors = inner.new_zeros(form.workers, columns)
+    initial = [c.new_zeros(c.shape) for c in carry] if form.options.has_reset else []
+    return Back(gates, inner, vectors, carry, initial)
 
 
 def in_gradient_order(rows: Tensor, order: Order | None, gates: int) -> Tensor:
     """Rows of the gates, in the order of the gates -> in the order of the gradients."""
-    return (
-        rows if order is None else order.apply(rows.view(gates, -1, *rows.shape[1:])).flatten(0, 1)
-    )
+    if order is None:
+        return rows
+    return order.apply(rows.view(gates, -1, *rows.shape[1:])).flatten(0, 1)
 
 
 def _by_gate(rows: Tensor, order: Order | None, gates: int) -> Tensor:
     """Rows of the gates, in the order of the gradients -> in the order of the gates."""
-    return (
-        rows if order is None else order.undo(rows.view(gates, -1, *rows.shape[1:])).flatten(0, 1)
-    )
-
-
-def _input_blocks(run: Scan, back: Back) -> Tensor:
-    columns = len(run.form.cell.gates) * run.form.hidden
-    return back.gates if back.gates.shape[1] == columns else back.gates[:, :columns]
+    if order is None:
+        return rows
+    return order.undo(rows.view(gates, -1, *rows.shape[1:])).flatten(0, 1)
 
 
 def _hidden_blocks(run: Scan, back: Back) -> Tensor:
     return back.gates[:, -len(run.form.cell.gates) * run.form.hidden :]
 
 
-def _input_room(run: Scan, x: Tensor) -> Tensor | None:
-    """Memory for the gradient of x, if the loop makes it."""
-    if run.rows is not None or not run.form.gives_input(x.shape[-1]):
-        return None
-    inputs, width = x.shape[-1], run.form.padded(x.shape[-1])
-    if width == inputs and run.schedule.index is None:
+def _input_room(outline: Outline, x: Tensor) -> Tensor:
+    """Memory for the gradient of x, of whole vectors, which the loop writes."""
+    width, inputs = outline.form.padded(outline.inputs), outline.inputs
+    if not outline.is_full:
+        return x.new_empty(outline.schedule.rows, width)[:, :inputs]
+    if width == inputs:
         return x.new_empty(x.shape)
-    return x.new_empty(run.schedule.rows, width)[:, :inputs]
+    time, batch, _ = x.shape
+    room = x.new_empty(time * batch * width)
+    return room.as_strided(x.shape, (batch * width, width, 1))
 
 
 def _input_gradient(
-    run: Scan, blocks: Tensor, made: Tensor | None, x: Tensor, parameters: Parameters
+    run: Scan, blocks: Tensor, rows: Tensor | None, x: Tensor, parameters: Parameters
 ) -> Tensor:
-    """Of x; `made`: of the rows that are kept, if the loop made it."""
-    form, schedule, rows = run.form, run.schedule, made
+    """Of x; `rows`: of those that are kept, if the loop made it."""
+    outline, form = run.outline, run.outline.form
     if rows is None:
         weight = in_gradient_order(parameters.weight_ih, form.input_order, len(form.cell.gates))
-        is_full = schedule.index is None and run.rows is None
-        rows = form.times(blocks, weight, is_full=is_full)
-    if schedule.index is None or run.rows is not None:
-        return rows if rows.shape == x.shape else rows.reshape(x.shape)
-    return form.spread(rows, schedule).view(x.shape)
+        rows = form.times(blocks, weight, is_full=outline.is_full and run.rows is None)
+    if not outline.is_full and run.rows is None:
+        rows = form.spread(rows, outline.schedule)
+    return rows if rows.shape == x.shape else rows.view(x.shape)
 
 
 def _weight_gradients(run: Scan, back: Back, blocks: Tensor, x: Tensor) -> Parameters:
-    form, gates = run.form, len(run.form.cell.gates)
-    rows = Rows(x) if run.rows is not None else Rows(as_rows(x), run.schedule.index)
-    order = form.input_order
-    if _shares_gradients(run):  # which are then read once, for W and for R
-        sums = form.sums_of_products(blocks, [rows, _operand(run)])
-        (weight, bias), (other, other_bias) = [
-            (_by_gate(w, order, gates), _by_gate(b, order, gates)) for w, b in sums
-        ]
-        result = Parameters(weight, other, bias, other_bias)
+    form, order = run.outline.form, run.outline.form.input_order
+    gates = len(form.cell.gates)
+    rows = Rows(x) if run.rows is not None else Rows(as_rows(x), run.outline.schedule.index)
+    weight_hh = bias_hh = weight_hr = bias_hr = None
+    vectors: Tensors = ()
+    if form.shares_gradients and run.rows is None:  # which are then read once, for W and for R
+        (weight, bias), (weight_hh, bias_hh) = form.sums_of_products(blocks, [rows, _operand(run)])
+        weight_hh, bias_hh = _by_gate(weight_hh, order, gates), _by_gate(bias_hh, order, gates)
     else:
         ((weight, bias),) = form.sums_of_products(blocks, [rows])
-        result = Parameters(_by_gate(weight, order, gates), bias_ih=_by_gate(bias, order, gates))
         if form.cell.recurrent:
-            weight, bias = _recurrent_gradients(run, back)
-            order = form.hidden_order
-            result = result._replace(
-                weight_hh=_by_gate(weight, order, gates), bias_hh=_by_gate(bias, order, gates)
-            )
+            weight_hh, bias_hh = _recurrent_gradients(run, back)
     if form.cell.output is not None:
-        ((weight, bias),) = form.sums_of_products(back.inner, [Rows(run.kept["inner"])])
-        result = result._replace(weight_hr=weight, bias_hr=bias)
+        inner = Rows(run.kept["inner"])
+        ((weight_hr, bias_hr),) = form.sums_of_products(back.inner, [inner])
     if form.cell.vectors:
-        total = back.vectors.sum(0).view(len(form.cell.vectors), -1)[:, : form.hidden]
-        result = result._replace(vectors=tuple(total))
-    return result
-
-
-def _shares_gradients(run: Scan) -> bool:
-    """Whether the gradients of the input's and of the recurrent products are the same numbers."""
-    cell, is_summed = run.form.cell, run.rows is not None
-    is_folded = len(run.form.plan.folded) == len(cell.gates)
-    return cell.recurrent and is_folded and not cell.late_gates and not is_summed
+        total = back.vectors.sum(0).view(len(form.cell.vectors), -1)
+        vectors = total[:, : form.hidden].unbind()
+    weight, bias = _by_gate(weight, order, gates), _by_gate(bias, order, gates)
+    return Parameters(weight, weight_hh, bias, bias_hh, weight_hr, bias_hr, vectors)
 
 
 def _recurrent_gradients(run: Scan, back: Back) -> tuple[Tensor, Tensor]:
-    """Gradients of R and its bias, in the order of `grad_gates`."""
-    form, rows = run.form, _hidden_blocks(run, back)
-    late = len(form.cell.late_gates) * form.hidden
+    """Gradients of R and its bias, where W's are of other numbers."""
+    form, order, gates = run.form, run.form.hidden_order, len(run.form.cell.gates)
+    rows, late = _hidden_blocks(run, back), len(form.cell.late_gates) * form.hidden
     early = rows.shape[1] - late
     ((weight, bias),) = form.sums_of_products(rows[:, :early], [_operand(run)])
-    if not late:
-        return weight, bias
-    late_rows = Rows(run.kept["late_operand"])
-    ((other, other_bias),) = form.sums_of_products(rows[:, early:], [late_rows])
-    return torch.cat([weight, other]), torch.cat([bias, other_bias])
+    if late:
+        late_rows = Rows(run.kept["late_operand"])
+        ((other, other_bias),) = form.sums_of_products(rows[:, early:], [late_rows])
+        weight, bias = torch.cat([weight, other]), torch.cat([bias, other_bias])
+    return _by_gate(weight, order, gates), _by_gate(bias, order, gates)
 
 
 def _operand(run: Scan) -> Rows:
     """What R was multiplied by, for each row that is kept."""
-    form, schedule, states = run.form, run.schedule, run.states[0]
-    if form.options.has_mask or form.options.has_reset:
+    schedule, states = run.outline.schedule, run.states[0]
+    if "operand" in run.kept:
         return Rows(run.kept["operand"])
     if schedule.previous is not None:
         return Rows(states, schedule.previous)

@@ -20,6 +20,7 @@ from recurra.kernels.scan import (
     kept_buffers,
     kept_shapes,
     options_for,
+    outline_for,
     reopen,
     scan_forward,
 )
@@ -88,10 +89,18 @@ def _scan(
     kind = _cells[cell]
     x, state, parameters = _unflatten(kind, tensors, has)
     wishes = _controls(controls, has_controls, is_reverse)
-    options = options_for(
-        kind, wishes, all_states=all_states, needs_gradient=keeps, in_bfloat16=in_bfloat16
+    outline = outline_for(
+        kind,
+        x,
+        state,
+        parameters,
+        wishes,
+        machine_of(x),
+        all_states=all_states,
+        needs_gradient=keeps,
+        in_bfloat16=in_bfloat16,
     )
-    sequences, last, run = scan_forward(kind, x, state, parameters, wishes, options, machine_of(x))
+    sequences, last, run = scan_forward(outline, x, state, parameters, wishes)
     if not keeps:
         return [*sequences, *last]
     sizes = (*x.shape[:2], run.form.hidden, run.form.output)
@@ -138,11 +147,18 @@ def _scan_backward(
     kind = _cells[cell]
     x, state, parameters = _unflatten(kind, tensors, has)
     wishes = _controls(controls, has_controls, is_reverse)
-    options = options_for(
-        kind, wishes, all_states=all_states, needs_gradient=True, in_bfloat16=in_bfloat16
+    outline = outline_for(
+        kind,
+        x,
+        state,
+        parameters,
+        wishes,
+        machine_of(x),
+        all_states=all_states,
+        needs_gradient=True,
+        in_bfloat16=in_bfloat16,
     )
-    buffers = [k.view(torch.float32) for k in kept]
-    run = reopen(kind, x, state, parameters, wishes, options, machine_of(x), buffers)
+    run = reopen(outline, state, wishes, [k.view(torch.float32) for k in kept])
     count = len(state) if all_states else 1
     found = scan_backward(run, x, parameters, gradients[:count], gradients[count:])
     assert found.parameters is not None

@@ -21,8 +21,8 @@ def _no_step(cell: Cell, x: Tensor, state: Tensors, parameters: Parameters) -> N
     return None
 
 
-CPU = Machine(cpu_form.make_form, _cpu_step)
-TRITON = Machine(triton_form.make_form, _no_step)
+CPU = Machine(cpu_form.make_form, cpu_form.setting, _cpu_step)
+TRITON = Machine(triton_form.make_form, triton_form.setting, _no_step)
 
 
 def machine_of(tensor: Tensor) -> Machine:

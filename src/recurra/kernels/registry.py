@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch._C._functorch import maybe_current_level
+from torch.compiler import is_compiling
 
 from recurra.cells import Cell
 from recurra.errors import ArgumentError, NotSupportedByBackend
@@ -98,7 +100,7 @@ def run(
     While `torch.compile` looks on, generated kernels stand in the graph as one operator, and the
     reference, for what they cannot run, as a loop with as many parts as there are steps.
     """
-    if torch.compiler.is_compiling():
+    if is_compiling():
         chosen_run = reference_backend.run
         if backend in ("auto", "cpu") and cpu_backend.supports_in_graph(cell, x):
             chosen_run = cpu_backend.run
@@ -126,8 +128,8 @@ def step(
     if (
         backend in ("auto", "cpu")
         and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and torch._C._functorch.maybe_current_level() is None
+        and not is_compiling()
+        and maybe_current_level() is None
     ):
         found = cpu_backend.step(cell, x, state, parameters)
         if found is not None:
@@ -168,7 +170,7 @@ def describe(
         is_reverse=controls.is_reverse,
         needs_gradient=needs_gradient,
         all_states=all_states,
-        is_transformed=torch._C._functorch.maybe_current_level() is not None,
+        is_transformed=maybe_current_level() is not None,
     )
 
 

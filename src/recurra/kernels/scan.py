@@ -5,7 +5,9 @@ that faster. Rows of a ragged batch are gathered first and scattered last, so th
 real steps only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import torch
@@ -36,11 +38,75 @@ class Ordered(NamedTuple):
 _NOTHING = Ordered(None, (), None)
 
 
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """What is known of a scan before its tensors are there.
+
+    Most batches are full and have no masks; of these each size has one outline, so that a call
+    decides nothing anew: a small layer's whole step takes as long as a hundred decisions.
+
+    Attributes:
+        form, schedule: sizes and code; rows.
+        inputs: columns of the input.
+        has_rows: whether steps read inputs by number; see `Controls.rows`.
+    """
+
+    form: Form
+    schedule: Schedule
+    inputs: int
+    has_rows: bool = False
+
+    @cached_property
+    def is_full(self) -> bool:
+        """Whether all rows are as long as the batch."""
+        return self.schedule.index is None
+
+    @cached_property
+    def takes_input(self) -> bool:
+        return not self.has_rows and self.form.takes_input(self.inputs)
+
+    @cached_property
+    def gives_input(self) -> bool:
+        return not self.has_rows and self.form.gives_input(self.inputs)
+
+    @cached_property
+    def kept_sizes(self) -> list[tuple[str, int, int]]:
+        """Name, rows and columns of what the loop keeps; without gradients one step's.
+
+        The gates only if the loop makes them: else each step's are in the place of those before.
+        """
+        rows = self.schedule.rows if self.form.options.needs_gradient else self.schedule.batch
+        sizes = [(name, rows, n) for name, n in self.form.kept.items() if name != "gates"]
+        if self.takes_input and "gates" in self.form.kept:
+            sizes.append(("gates", self.schedule.rows, self.form.kept["gates"]))
+        return sizes
+
+    @cached_property
+    def state_sizes(self) -> list[tuple[str, int, int]]:
+        """Rows and columns of each state's buffer, and a name if it is scratch.
+
+        A state is there at every step, or at two in turn; and the initial one. Two in turn
+        overwrite that, so a scan with resets has room for it behind them.
+        """
+        form, (rows, batch) = self.form, (self.schedule.rows, self.schedule.batch)
+        return [
+            ("", rows + batch, size)
+            if form.keeps_sequence[k]
+            else (f"scan states{k}", (2 + form.options.has_reset) * batch, size)
+            for k, size in enumerate(form.state_sizes)
+        ]
+
+    @cached_property
+    def sequences(self) -> range:
+        """The states whose sequences are results."""
+        return range(len(self.form.cell.states) if self.form.options.all_states else 1)
+
+
 class Scan(NamedTuple):
     """A scan with all that its passes read besides the weights they multiply by.
 
     Attributes:
-        form, schedule: sizes and code; rows.
+        outline: what is known without its tensors.
         controls: masks and resets in the order of the rows.
         initial: the states that it begins with.
         kept: what the forward pass keeps for every row, by name.
@@ -48,13 +114,20 @@ class Scan(NamedTuple):
         rows: (kept rows,) int64, which distinct input each row that is kept reads; None: its own.
     """
 
-    form: Form
-    schedule: Schedule
+    outline: Outline
     controls: Ordered
     initial: Tensors
     kept: dict[str, Tensor]
     states: Tensors
     rows: Tensor | None = None
+
+    @property
+    def form(self) -> Form:
+        return self.outline.form
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.outline.schedule
 
 
 def options_for(
@@ -77,58 +150,108 @@ def options_for(
     )
 
 
-def scan_forward(
+def outline_for(
     cell: Cell,
     x: Tensor,
     state: Tensors,
     parameters: Parameters,
     controls: Controls,
-    options: Options,
     machine: Machine,
-) -> tuple[Tensors, Tensors, Scan]:
-    """Sequences of states (of the first only, without `all_states`), last states, and the scan.
+    *,
+    all_states: bool,
+    needs_gradient: bool,
+    in_bfloat16: bool,
+) -> Outline:
+    """The outline of a scan of these tensors.
 
-    All tensors are float32 on the machine and of the right shapes; time and batch are above zero.
+    They are float32 on the machine and of the right shapes; time and batch are above zero.
     """
-    form, schedule = _open(cell, x, state, parameters, controls, options, machine)
-    kept, rows = _room(form, schedule), None
-    if form.takes_input(x.shape[-1]) and controls.rows is None:
-        given, columns = in_rows(form, x, schedule), len(cell.gates) * form.hidden
-        # if they are not kept, each step's are in the place of those before
-        gates = form.room("gates", schedule.rows, columns) if "gates" in form.kept else None
+    lengths, reset, is_reverse, mask, zoneout, rows = controls
+    time, batch = (x if rows is None else rows).shape[:2]
+    hidden, output = parameters.weight_ih.shape[0] // len(cell.gates), state[0].shape[-1]
+    device, setting = None if x.is_cpu else x.device, machine.setting(x)
+    if lengths is reset is mask is rows is None and not zoneout:
+        return _plain_outline(
+            *(cell, machine, setting, device, time, batch, x.shape[-1], hidden, output),
+            *(is_reverse, all_states, needs_gradient, in_bfloat16),
+        )
+    options = options_for(
+        cell,
+        controls,
+        all_states=all_states,
+        needs_gradient=needs_gradient,
+        in_bfloat16=in_bfloat16,
+    )
+    form = machine.form(cell, options, batch, hidden, output, setting)
+    schedule = make_schedule(time, batch, lengths, form.groups, is_reverse=is_reverse)
+    schedule = schedule if device is None else schedule.on(device)
+    return Outline(form, schedule, x.shape[-1], rows is not None)
+
+
+@lru_cache(maxsize=256)
+def _plain_outline(
+    cell: Cell,
+    machine: Machine,
+    setting: Hashable,
+    device: torch.device | None,
+    time: int,
+    batch: int,
+    inputs: int,
+    hidden: int,
+    output: int,
+    is_reverse: bool,
+    all_states: bool,
+    needs_gradient: bool,
+    in_bfloat16: bool,
+) -> Outline:
+    options = options_for(
+        cell,
+        Controls(),
+        all_states=all_states,
+        needs_gradient=needs_gradient,
+        in_bfloat16=in_bfloat16,
+    )
+    form = machine.form(cell, options, batch, hidden, output, setting)
+    schedule = make_schedule(time, batch, None, form.groups, is_reverse=is_reverse)
+    return Outline(form, schedule if device is None else schedule.on(device), inputs)
+
+
+def scan_forward(
+    outline: Outline, x: Tensor, state: Tensors, parameters: Parameters, controls: Controls
+) -> tuple[Tensors, Tensors, Scan]:
+    """Sequences of states (of the first only, without `all_states`), last states, and the scan."""
+    form, schedule, rows = outline.form, outline.schedule, None
+    kept = {name: form.room(name, count, columns) for name, count, columns in outline.kept_sizes}
+    if outline.takes_input:
+        given = x if outline.is_full and x.is_contiguous() else in_rows(form, x, schedule)
+        gates = kept.get("gates")
     else:
-        given, (weight, bias) = None, (parameters.weight_ih, _input_bias(form.plan, parameters))
+        given, weight, bias = None, parameters.weight_ih, _input_bias(form.plan, parameters)
         if controls.rows is not None:
             rows = gather_rows(controls.rows.unsqueeze(-1), schedule).view(-1)
             gates = form.linear(x, weight, bias, is_full=False).index_select(0, rows)
         else:
-            is_full = schedule.index is None
-            flat = in_rows(form, x, schedule).view(-1, x.shape[-1])
-            gates = form.linear(flat, weight, bias, is_full=is_full)
-    if "gates" in form.kept and gates is not None:
-        kept["gates"] = gates
-    states = tuple([_state_buffer(form, schedule, k, initial) for k, initial in enumerate(state)])
-    run = Scan(form, schedule, _ordered(form, schedule, controls), state, kept, states, rows)
+            flat = in_rows(form, x, schedule).view(-1, outline.inputs)
+            gates = form.linear(flat, weight, bias, is_full=outline.is_full)
+        if "gates" in form.kept:
+            kept["gates"] = gates
+    states = tuple(
+        [
+            form.scratch(name, count, size) if name else x.new_empty(count, size)
+            for name, count, size in outline.state_sizes
+        ]
+    )
+    run = Scan(outline, _ordered(form, schedule, controls), state, kept, states, rows)
     last = form.run_forward(run, parameters, gates, given)
-    count = len(state) if options.all_states else 1
-    return tuple([_sequence(run, k) for k in range(count)]), last, run
+    return tuple([_sequence(run, k) for k in outline.sequences]), last, run
 
 
-def reopen(
-    cell: Cell,
-    x: Tensor,
-    state: Tensors,
-    parameters: Parameters,
-    controls: Controls,
-    options: Options,
-    machine: Machine,
-    buffers: Sequence[Tensor],
-) -> Scan:
+def reopen(outline: Outline, state: Tensors, controls: Controls, buffers: Sequence[Tensor]) -> Scan:
     """A scan that was run, from what its `kept_buffers` held; they may have more rows by now."""
-    form, schedule = _open(cell, x, state, parameters, controls, options, machine)
+    form = outline.form
     kept = dict(zip(form.kept, buffers, strict=False))
     states = tuple(buffers[len(kept) :])
-    return Scan(form, schedule, _ordered(form, schedule, controls), state, kept, states)
+    return Scan(outline, _ordered(form, outline.schedule, controls), state, kept, states)
 
 
 def kept_buffers(run: Scan) -> list[Tensor]:
@@ -146,33 +269,7 @@ def kept_shapes(
     return [*kept, *(((time + 1) * batch, size) for size in sizes)]
 
 
-def _open(
-    cell: Cell,
-    x: Tensor,
-    state: Tensors,
-    parameters: Parameters,
-    controls: Controls,
-    options: Options,
-    machine: Machine,
-) -> tuple[Form, Schedule]:
-    time, batch = (x if controls.rows is None else controls.rows).shape[:2]
-    hidden = parameters.weight_ih.shape[0] // len(cell.gates)
-    form = machine.form(cell, options, batch, hidden, state[0].shape[-1], x)
-    lengths, is_reverse = controls.lengths, controls.is_reverse
-    schedule = make_schedule(time, batch, lengths, form.groups, is_reverse=is_reverse)
-    return form, schedule if x.is_cpu else schedule.on(x.device)
-
-
 # -- buffers ---------------------------------------------------------------------------------------
-
-
-def _room(form: Form, schedule: Schedule) -> dict[str, Tensor]:
-    """Memory for what the loop keeps, besides the gates; without gradients for one step's."""
-    rows, kept = schedule.rows if form.options.needs_gradient else schedule.batch, {}
-    for name, columns in form.kept.items():
-        if name != "gates":
-            kept[name] = form.room(name, rows, columns)
-    return kept
 
 
 def _input_bias(plan: Plan, parameters: Parameters) -> Tensor | None:
@@ -218,17 +315,6 @@ def gather_batch(rows: Tensor, schedule: Schedule) -> Tensor:
     return rows if schedule.order is None else rows.index_select(0, schedule.order)
 
 
-def _state_buffer(form: Form, schedule: Schedule, k: int, initial: Tensor) -> Tensor:
-    """Memory for a state at every step, or at two in turn, and for the initial one.
-
-    Two in turn overwrite the initial state, so a scan with resets has room for it behind them.
-    """
-    batch, size = initial.shape
-    if form.keeps_sequence[k]:
-        return initial.new_empty(schedule.state_rows, size)
-    return form.scratch(f"scan states{k}", (2 + form.options.has_reset) * batch, size)
-
-
 def _ordered(form: Form, schedule: Schedule, controls: Controls) -> Ordered:
     mask, zoneout, reset = None, controls.zoneout, controls.reset
     if not zoneout and not form.options.has_mask and reset is None:
@@ -267,8 +353,8 @@ def _reset_rows(schedule: Schedule, reset: Tensor) -> Tensor:
 
 def _sequence(run: Scan, k: int) -> Tensor:
     """A state after each step, (time, batch, size), zero past each row's length."""
-    schedule, states = run.schedule, run.states[k]
-    size, first = states.shape[-1], schedule.output_row
+    schedule, states, size = run.outline.schedule, run.states[k], run.outline.form.state_sizes[k]
+    first = schedule.output_row
     if schedule.index is None:
         shape = (schedule.time, schedule.batch, size)
         stride = (schedule.batch * size, size, 1)

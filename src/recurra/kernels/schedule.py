@@ -55,7 +55,8 @@ class Schedule:
             state is; None where the batch is full, since there they follow one another.
         last: (batch,) int64, where in a buffer of states each row of `order` has its last state.
         rows: how many rows are kept.
-        state_rows: rows of a buffer of states; the initial states are `initial_row` and following.
+        initial_row: first row of the initial states in a buffer of states, which has one for each
+            row that is kept and for each of the batch.
         output_row: first row in it of the results.
     """
 
@@ -88,10 +89,6 @@ class Schedule:
     @cached_property
     def _elsewhere(self) -> dict[torch.device, "Schedule"]:
         return {}
-
-    @property
-    def state_rows(self) -> int:
-        return self.rows + self.batch
 
     def tables_for(self, *, keeps_all: bool) -> Tensor:
         """`tables`.

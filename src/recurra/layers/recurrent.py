@@ -5,6 +5,9 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch._C import _len_torch_dispatch_stack
+from torch._C._functorch import maybe_current_level
+from torch.compiler import is_compiling
 from torch.nn.utils.rnn import PackedSequence
 
 from recurra import kernels
@@ -147,9 +150,11 @@ class Recurrent(nn.Module):
                 for name, shape in shapes.items():
                     key = f"{name}_{_suffix(layer, direction)}"
                     self.register_parameter(key, nn.Parameter(torch.empty(shape, **factory)))  # type: ignore[arg-type]
-        kinds = (*Parameters._fields[:6], *cell.vectors)
-        self._names = {  # of all weights that one layer in one direction may have
-            (layer, direction): [f"{kind}_{_suffix(layer, direction)}" for kind in kinds]
+        kinds, own = (*Parameters._fields[:6], *cell.vectors), self._shapes(0)
+        self._names = {  # of the weights of one layer in one direction; None: it has none
+            (layer, direction): [
+                f"{kind}_{_suffix(layer, direction)}" if kind in own else None for kind in kinds
+            ]
             for layer in range(num_layers)
             for direction in range(self.num_directions)
         }
@@ -447,23 +452,17 @@ class Recurrent(nn.Module):
         )
 
     def _weights(self, layer: int, direction: int) -> Parameters:
-        ih, hh, bias_ih, bias_hh, hr, bias_hr, *vectors = self._names[layer, direction]
-        cell, named = self.cell, self._named
-        weight_hh = named(hh) if cell.recurrent else None
-        if weight_hh is not None and self.weight_dropout and self.training:
-            weight_hh = dropout(weight_hh, self.weight_dropout)
-        return Parameters(
-            named(ih),
-            weight_hh,
-            named(bias_ih) if self.bias else None,
-            named(bias_hh) if self.bias and cell.recurrent else None,
-            named(hr) if cell.output is not None else None,
-            named(bias_hr) if cell.output is not None and cell.output_bias else None,
-            tuple([named(name) for name in vectors]),
-        )
+        own = self._parameters  # a module's own search takes a tenth of a small layer's step
+        ih, hh, bias_ih, bias_hh, hr, bias_hr, *vectors = [
+            own[n] if n in own else None if n is None else self._named(n)
+            for n in self._names[layer, direction]
+        ]
+        if self.weight_dropout and self.training and hh is not None:
+            hh = dropout(hh, self.weight_dropout)
+        return Parameters(ih, hh, bias_ih, bias_hh, hr, bias_hr, tuple(vectors))  # type: ignore[arg-type]
 
     def _named(self, name: str) -> Tensor:
-        """A weight. Module's own search takes a tenth of a small layer's step for all of them."""
+        """A weight."""
         found = self._parameters.get(name)
         return getattr(self, name) if found is None else found  # not there: it is parametrised
 
@@ -561,11 +560,9 @@ class Recurrent(nn.Module):
 
 def _is_watched() -> bool:
     """Whether new tensors may be of another kind: traced, fake, or of a transform's level."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._functorch.maybe_current_level() is not None
-        or torch._C._len_torch_dispatch_stack() > 0
-    )
+    if is_compiling():
+        return True
+    return maybe_current_level() is not None or _len_torch_dispatch_stack() > 0
 
 
 def _suffix(layer: int, direction: int) -> str:

@@ -93,12 +93,7 @@ def shared_zeros(
     """
     key = sizes, directions, batch, dtype
     found = _zeros.get(key)
-    if found is not None:
-        for layer in found.layers:
-            for s in layer:
-                if s._version:
-                    found = None
-    if found is None:
+    if found is None or any([s._version for layer in found.layers for s in layer]):
         if len(_zeros) >= MOST_ZEROS:
             _zeros.clear()
         with torch.inference_mode(False):

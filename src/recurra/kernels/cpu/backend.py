@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch._C._functorch import maybe_current_level
 
 from recurra.cells import Cell
 from recurra.kernels import generated
@@ -28,7 +29,7 @@ def runs_plainly(cell: Cell, x: Tensor, controls: Controls) -> bool:
     has_masks = controls.hidden_mask is not None or controls.zoneout
     is_plain = x.is_cpu and x.dtype in generated.DTYPES and not has_masks
     is_full = controls.rows is None and x.numel() > 0
-    is_watched = torch._C._functorch.maybe_current_level() is not None
+    is_watched = maybe_current_level() is not None
     return is_plain and is_full and not is_watched and not generated.obstacle(cell)
 
 

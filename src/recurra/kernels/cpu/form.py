@@ -72,10 +72,16 @@ class CpuForm(Form):
 
     def _parts_of(self, *sizes: int) -> int:
         """`parts` of a product over all steps, of these sizes."""
+        if min(sizes) >= LEAST_UNIT_SIZE:
+            return self._most_parts
+        return BFLOAT16 if self.options.in_bfloat16 else 0
+
+    @cached_property
+    def _most_parts(self) -> int:
+        """Of a large product's numbers."""
         if self.options.in_bfloat16:
             return BFLOAT16
-        is_large = min(sizes) >= LEAST_UNIT_SIZE
-        return FLOAT32 if self.host.has_matrix_units and is_large else 0
+        return FLOAT32 if self.host.has_matrix_units else 0
 
     def _couples(self) -> dict[str, int]:
         """Of a group's rows, which are split for each product: sizes, by the arguments' names."""
@@ -93,13 +99,12 @@ class CpuForm(Form):
 
     def _pass(self, *, is_forward: bool, inputs: int) -> Pass:
         """A pass whose loop multiplies that many inputs, compiled when it is first asked for."""
-        found = self._passes.get((is_forward, inputs))
-        if found is None:
+        if (is_forward, inputs) not in self._passes:
             options, find = self.options, forward_code if is_forward else backward_code
             options = options._replace(has_input=True) if inputs else options
             code = find(self.cell, options, self.host, self.parts)
-            found = self._passes[is_forward, inputs] = self._with_known(code, is_forward, inputs)
-        return found
+            self._passes[is_forward, inputs] = self._with_known(code, is_forward, inputs)
+        return self._passes[is_forward, inputs]
 
     def _with_known(self, code: Code, is_forward: bool, inputs: int) -> Pass:
         parts, own = self.parts, self.padded(self.hidden) * code.scratch_blocks
@@ -180,7 +185,7 @@ class CpuForm(Form):
         return not parts and not is_own_faster(rows, weight, self.host)
 
     def sums_of_products(self, left: Tensor, rights: Sequence[Rows]) -> list[tuple[Tensor, Tensor]]:
-        parts = self._parts_of(*left.shape, sum(right.numbers.shape[-1] for right in rights))
+        parts = self._parts_of(*left.shape, sum([right.numbers.shape[-1] for right in rights]))
         return sums_of_products(left, rights, self.host, parts=parts)
 
     # -- the loop ----------------------------------------------------------------------------------
@@ -223,13 +228,13 @@ class CpuForm(Form):
             rows["x"] = x
             given["weight.input.source"] = parameters.weight_ih.contiguous()
             given["bias_input.at"] = self._bias(parameters.bias_ih)
-        last = tuple([s.new_empty(s.shape) for s in run.initial])
-        for k, (initial, new) in enumerate(zip(run.initial, last, strict=True)):
-            rows[f"start{k}"], given[f"last{k}"] = side_by_side(initial), new
-        frame.put(given)
-        frame.put_rows(rows)
+        last = []
+        for k, initial in enumerate(run.initial):
+            last.append(initial.new_empty(self.batch, self.state_sizes[k]))
+            rows[f"start{k}"], given[f"last{k}"] = side_by_side(initial), last[k]
+        frame.put(given, rows)
         one.run(frame)
-        return last
+        return tuple(last)
 
     def run_backward(
         self,
@@ -253,16 +258,17 @@ class CpuForm(Form):
         given["grad_vectors.at"] = back.vectors
         if (kept := run.kept.get("gates")) is not None:
             rows["gates"] = kept
-        state = [s.new_empty(s.shape) if needs_state else None for s in run.initial]
+        state: list[Tensor | None] = [None] * len(back.carry)
         for k, carry in enumerate(back.carry):
             given[f"carry{k}.at"] = carry
-            sequence, gradient, start = sequences[k], last[k], state[k]
+            sequence, gradient = sequences[k] if k < len(sequences) else None, last[k]
             rows[f"sequence{k}"] = self.zeros if sequence is None else as_rows(sequence)
             frame[f"grad_last{k}.at"] = frame[f"grad_start{k}"] = 0
             if gradient is not None:
                 rows[f"grad_last{k}"] = side_by_side(gradient)
-            if start is not None:
-                given[f"grad_start{k}"] = start
+            if needs_state:
+                new = run.initial[k].new_empty(self.batch, self.state_sizes[k])
+                state[k] = given[f"grad_start{k}"] = new
         for k, initial in enumerate(back.initial):
             given[f"initial{k}"] = initial
             rows[f"start{k}"] = side_by_side(run.initial[k])
@@ -270,8 +276,7 @@ class CpuForm(Form):
             rows["grad_x"] = grad_x
             weight = in_gradient_order(parameters.weight_ih, self.input_order, self._gates)
             given["weight.input_back.source"] = weight.contiguous()
-        frame.put(given)
-        frame.put_rows(rows)
+        frame.put(given, rows)
         one.run(frame)
         return state
 
@@ -318,11 +323,16 @@ def side_by_side(rows: Tensor) -> Tensor:
     return rows if rows.stride(-1) == 1 else rows.contiguous()
 
 
+def setting(like: Tensor) -> int:
+    """How many threads there are now; see `Machine`."""
+    return thread_limit()
+
+
 def make_form(
-    cell: Cell, options: Options, batch: int, hidden: int, output: int, like: Tensor
+    cell: Cell, options: Options, batch: int, hidden: int, output: int, threads: int
 ) -> CpuForm:
-    """The form of a scan by as many threads as there are now; see `Machine`."""
-    return form_for(cell, options, find_host(), batch, hidden, output, thread_limit())
+    """The form of a scan on this processor; see `Machine`."""
+    return form_for(cell, options, find_host(), batch, hidden, output, threads)
 
 
 @lru_cache(maxsize=1024)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from recurra.kernels.cpu.code import Code
 from recurra.kernels.cpu.scratch import frames, is_kept, scratch
-from recurra.kernels.cpu.threads import run_parallel, thread_limit
+from recurra.kernels.cpu.threads import run_parallel
 from recurra.kernels.schedule import Schedule
 
 MOST_FRAMES = 64  # that a thread keeps, each with the schedule of its last call
@@ -41,27 +41,27 @@ class Frame:
         self.schedule: Schedule | None = None
         places = pass_.code.layout.places
         self._places = defaultdict(lambda: len(places), places)  # a spare one for other names
-        self._places_of_rows: dict[str, tuple[int, int]] = {}
+        self.refused = places["refused"]
+        self._places_of_rows = _PlacesOfRows(self._places)
 
     def __setitem__(self, name: str, value: int) -> None:
         """A number; of a name that the pass does not ask for, nothing comes."""
         self.values[self._places[name]] = value
 
-    def put(self, tensors: Mapping[str, Tensor]) -> None:
-        """Tensors' addresses; who calls keeps them until the pass is over."""
+    def put(self, tensors: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> None:
+        """Addresses, which who calls keeps alive until the pass is over.
+
+        Args:
+            tensors: by the arguments' names.
+            buffers: whose rows lie any distance apart, their columns side by side.
+        """
         values, places = self.values, self._places
         for name, tensor in tensors.items():
             values[places[name]] = tensor.data_ptr()
-
-    def put_rows(self, buffers: Mapping[str, Tensor]) -> None:
-        """Buffers whose rows lie any distance apart, their columns side by side; likewise kept."""
-        values, known = self.values, self._places_of_rows
         for name, rows in buffers.items():
-            found = known.get(name)
-            if found is None:
-                found = known[name] = self._places[f"{name}.at"], self._places[f"{name}.row"]
-            values[found[0]] = rows.data_ptr()
-            values[found[1]] = rows.stride(-2)
+            at, row = self._places_of_rows[name]
+            values[at] = rows.data_ptr()
+            values[row] = rows.stride(-2)
 
     def put_schedule(self, schedule: Schedule, *, keeps_all: bool) -> None:
         """Which rows each step works on; see `Schedule.tables_for` for `keeps_all`."""
@@ -79,14 +79,22 @@ class Frame:
             self[name] = table.data_ptr()
         self.schedule = schedule
 
-    def is_refused(self) -> bool:
-        """Whether OpenMP gave fewer threads than were asked for."""
-        return bool(self.values[self._places["refused"]])
-
     def begin(self) -> None:
-        self["refused"] = 0
+        """Set back what threads count up, and whether OpenMP refused to give them all."""
+        self.values[self.refused] = 0
         for place in self._counting:
             self._counters[place] = 0
+
+
+class _PlacesOfRows(dict[str, tuple[int, int]]):
+    """A buffer's places: of its address, and of how far apart its rows are."""
+
+    def __init__(self, places: Mapping[str, int]) -> None:
+        self._places = places
+
+    def __missing__(self, name: str) -> tuple[int, int]:
+        self[name] = found = self._places[f"{name}.at"], self._places[f"{name}.row"]
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,10 +138,8 @@ class Pass:
         one group after the other; the numbers are the same.
         """
         frame.begin()
-        is_team = 1 < self.threads <= thread_limit()
-        if is_team:
-            run_parallel(self.code.enter_address, frame.address, self.threads)
-        if not is_team or frame.is_refused():
+        is_team = run_parallel(self.code.enter_address, frame.address, self.threads)
+        if not is_team or frame.values[frame.refused]:
             frame["share"] = frame["threads"] = 1
             for group in range(self.groups):
                 self.code.run(frame.address, group)

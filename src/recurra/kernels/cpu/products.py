@@ -19,7 +19,7 @@ from recurra.kernels.cpu.products_code import (
     couples_of_rows,
     with_parts,
 )
-from recurra.kernels.cpu.scratch import WORK, lent, new_numbers, scratch
+from recurra.kernels.cpu.scratch import LEAST_LENT, WORK, lent, new_numbers, scratch
 from recurra.kernels.cpu.threads import openmp, run_parallel, thread_limit
 from recurra.kernels.schedule import Rows
 
@@ -100,9 +100,7 @@ def product_of_rows(
     threads = thread_limit() if count * depth * units >= LEAST_PRODUCT else 1
     couples_row, couples_thread = couples_of_rows(host, depth, parts)
     couples = scratch("couples of rows", threads * couples_thread)
-    start = rows.new_zeros(width)
-    if bias is not None:
-        start[:units] = bias
+    start = _whole_vectors(bias, units, width)
     tiles, _ = tile_table(host, parts)
     result = memory(count, width)
     values = _Values(  # in the order of ROW_ARGUMENTS
@@ -112,6 +110,18 @@ def product_of_rows(
     )  # fmt: skip
     _run(host, with_parts("product_of_rows", parts), values, threads)
     return result[:, :units]
+
+
+def _whole_vectors(bias: Tensor | None, units: int, width: int) -> Tensor:
+    """A bias as tiles read it, with zeros behind it."""
+    if bias is not None and units == width:
+        return bias.contiguous()
+    result, given = scratch("bias", width), 0
+    if bias is not None:
+        bias, given = bias.contiguous(), units
+        ctypes.memmove(result.data_ptr(), bias.data_ptr(), 4 * given)
+    ctypes.memset(result.data_ptr() + 4 * given, 0, 4 * (width - given))
+    return result
 
 
 def sums_of_products(
@@ -130,7 +140,9 @@ def sums_of_products(
     (rows, m), sizes = left.shape, tuple([right.numbers.shape[-1] for right in rights])
     if not rows or not any(sizes):
         return [(left.new_zeros(m, n), left.sum(0)) for n in sizes]
-    results = [(lent(m, n), left.new_empty(m)) for n in sizes]
+    results = [
+        (lent(m, n) if m * n >= LEAST_LENT else new_numbers(m, n), new_numbers(m)) for n in sizes
+    ]
     threads = thread_limit() if rows * m * sum(sizes) >= LEAST_PRODUCT else 1
     if host.uses_units(parts):
         size, tiles = (
@@ -239,9 +251,7 @@ def _packed(
 
 def _run(host: Host, name: str, values: ctypes.Array[ctypes.c_int64], threads: int) -> None:
     alone, entry = _function(host, name)
-    if threads > 1:
-        run_parallel(entry, ctypes.addressof(values), threads)
-    else:
+    if not run_parallel(entry, ctypes.addressof(values), threads):
         alone(ctypes.addressof(values), 0, 1)
 
 

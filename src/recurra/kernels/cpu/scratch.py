@@ -18,6 +18,7 @@ MOST_NUMBERS = 32 << 20
 # What is larger than this is given back where an eighth would do. In what is smaller, layers of
 # several sizes take turns: each time that it moves, what holds its address is made anew.
 LEAST_SHRUNK = 1 << 22
+MOST_VIEWS = 64  # of one memory that are kept
 # Of the scratch for packed weights and for panels: no two of its users are at work at once.
 WORK = "work"
 # What is smaller than this is not lent: it comes from memory that the process has already.
@@ -52,22 +53,21 @@ def scratch(name: str, *shape: int) -> Tensor:
         name: of the use; two tensors that are in use at once need two names.
         shape: of the tensor.
     """
-    named = _own.named
-    found = named.get(name)
-    if found is not None and found.shape == shape:
-        return found.view
+    found = _own.named.get(name)
+    if found is not None and shape in found.views:
+        return found.views[shape]
     count = prod(shape)
     if not is_kept(count):
         return new_numbers(shape)
-    if found is not None and count <= found.numbers.numel() <= max(8 * count, LEAST_SHRUNK):
-        numbers = found.numbers
-    else:
-        found = None
-        if named.pop(name, None) is not None:  # it is given back before the new is taken
+    if found is None or not count <= found.numbers.numel() <= max(8 * count, LEAST_SHRUNK):
+        if found is not None:  # it is given back before the new is taken
+            del _own.named[name], found
             _own.frames.clear()
-        numbers = new_numbers(count)
-    named[name] = _Memory(numbers, shape, numbers[:count].view(shape))
-    return named[name].view
+        found = _own.named[name] = _Memory(new_numbers(count), {})
+    if len(found.views) >= MOST_VIEWS:
+        found.views.clear()
+    found.views[shape] = view = found.numbers[:count].view(shape)
+    return view
 
 
 def is_kept(count: int) -> bool:
@@ -114,5 +114,4 @@ _use = {"now": 0, "most": 0}  # numbers in tensors that are in use, now and at m
 
 class _Memory(NamedTuple):
     numbers: Tensor
-    shape: tuple[int, ...]
-    view: Tensor  # the first numbers, in this shape: asked for again and again
+    views: dict[tuple[int, ...], Tensor]  # the first numbers, by shape: asked for again and again

@@ -222,11 +222,9 @@ class _Work:
         known = {"words": self.words, "panels": panels, "adds": int(adds)}
         known |= {key: tensor.data_ptr() for key, tensor in tensors.items()} | openmp()
         values = (ctypes.c_int64 * len(ARGUMENTS))(*(known.get(key, 0) for key in ARGUMENTS))
-        if self.threads > 1:
-            entry = self.code.address(f"{name}_entry")
-            run_parallel(entry, ctypes.addressof(values), self.threads)
-        else:
-            _Run(self.code.address(name))(ctypes.addressof(values), 0, 1)
+        at, entry = ctypes.addressof(values), self.code.address(f"{name}_entry")
+        if not run_parallel(entry, at, self.threads):
+            _Run(self.code.address(name))(at, 0, 1)
 
 
 def _along_columns(rows: Tensor) -> Tensor:

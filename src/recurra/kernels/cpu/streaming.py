@@ -133,8 +133,8 @@ class _Stepper:
         if self.threads > 1:
             self.barrier.value = 0
             values[self.refused], values[self.share] = 0, self.threads
-            run_parallel(self.code.enter_address, self.address, self.threads)
-            if not values[self.refused]:
+            is_team = run_parallel(self.code.enter_address, self.address, self.threads)
+            if is_team and not values[self.refused]:
                 return
         values[self.share] = 1
         self.code.run(self.address, 0)

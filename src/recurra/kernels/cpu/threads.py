@@ -46,12 +46,19 @@ def thread_limit() -> int:
     return torch.get_num_threads()
 
 
-def run_parallel(entry: int, data: int, threads: int) -> None:
-    """Call `entry(data)`, a code address, on that many threads at once."""
+def run_parallel(entry: int, data: int, threads: int) -> bool:
+    """Call `entry(data)`, a code address, on that many threads at once, if there are as many.
+
+    Returns:
+        Whether there are; else nothing was called.
+    """
     function = _parallel()
-    if function is None:
-        raise AssertionError("run_parallel is for more than one thread")
+    if threads < 2 or function is None or _state["is_forked"]:
+        return False
+    if threads > torch.get_num_threads():
+        return False
     function(entry, data, threads, 0)
+    return True
 
 
 def address_in_process(name: str) -> int:

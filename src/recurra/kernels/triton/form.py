@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import torch
@@ -149,7 +150,7 @@ class TritonForm(Form):
             weights["output_back"] = parameters.weight_hr.t()
         given: dict[str, Any] = {"grad_gates_at": back.gates, "grad_inner_at": back.inner}
         given["grad_vectors_at"] = back.vectors
-        for k, (carry, gradient) in enumerate(zip(back.carry, sequences, strict=True)):
+        for k, (carry, gradient) in enumerate(zip_longest(back.carry, sequences)):
             given[f"carry{k}_at"] = carry
             own = carry if gradient is None else in_rows(self, gradient, run.schedule)
             given[f"sequence{k}_at"] = own.contiguous()
@@ -303,23 +304,22 @@ def precision_now() -> str:
     return "tf32" if cudnn.rnn.fp32_precision == "tf32" else "tf32x3"
 
 
-def make_form(
-    cell: Cell, options: Options, batch: int, hidden: int, output: int, like: Tensor
-) -> TritonForm:
-    """The form of a scan on the device of `like`; see `Machine`."""
-    return _form_for(cell, options, batch, hidden, output, like.device, precision_now())
+def setting(like: Tensor) -> tuple[torch.device, str]:
+    """Device and precision now; see `Machine`."""
+    return like.device, precision_now()
 
 
 @lru_cache(maxsize=1024)
-def _form_for(
+def make_form(
     cell: Cell,
     options: Options,
     batch: int,
     hidden: int,
     output: int,
-    device: torch.device,
-    precision: str,
+    setting: tuple[torch.device, str],
 ) -> TritonForm:
+    """The form of a scan on a device; see `Machine`."""
+    device, precision = setting
     most, cut = processors(device), cut_for(cell, options, batch, hidden, output, device)
     groups, share = -(-batch // cut.block_rows), -(-max(hidden, output) // cut.block_units)
     return TritonForm(
