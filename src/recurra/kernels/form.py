@@ -81,14 +81,14 @@ class Form:
         return tuple((f"carry{k}", self.padded(size)) for k, size in sizes)
 
     @cached_property
-    def input_order(self) -> "Order | None":
-        """Where the gates' blocks lie in the gradients of the input's products; None: in order."""
-        return _order(self.plan.input_order)
+    def input_order(self) -> "Order":
+        """Where the gates' blocks lie in the gradients of the input's products."""
+        return Order(tuple(self.plan.input_order))
 
     @cached_property
-    def hidden_order(self) -> "Order | None":
+    def hidden_order(self) -> "Order":
         """The same for the recurrent products."""
-        return _order(self.plan.hidden_order)
+        return Order(tuple(self.plan.hidden_order))
 
     @cached_property
     def shares_gradients(self) -> bool:
@@ -109,6 +109,19 @@ class Form:
     def scratch(self, name: str, rows: int, columns: int) -> Tensor:
         """Memory that is used until the next call with this name."""
         raise NotImplementedError
+
+    def ordered(self, rows: Tensor, order: "Order") -> Tensor:
+        """Rows, a block for each gate, in the order of the gates -> in that of the blocks."""
+        return rows if order.is_plain else self.blocks(rows, order.places)
+
+    def by_gate(self, rows: Tensor, order: "Order") -> Tensor:
+        """Rows in the order of the blocks -> in the order of the gates."""
+        return rows if order.is_plain else self.blocks(rows, order.inverse)
+
+    def blocks(self, rows: Tensor, places: tuple[int, ...]) -> Tensor:
+        """As many blocks of rows as there are places, block `places[k]` as the k-th."""
+        blocks = rows.reshape(len(places), -1)
+        return torch.cat([blocks[k : k + 1] for k in places]).view(rows.shape)
 
     def gather(self, rows: Tensor, places: Tensor) -> Tensor:
         """Rows by their numbers."""
@@ -216,19 +229,12 @@ class Order:
 
     places: tuple[int, ...]
 
-    def apply(self, blocks: Tensor) -> Tensor:
-        """Blocks in the order of the gates -> in this order."""
-        return _taken(blocks, self.places)
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether each lies in its own."""
+        return self.places == tuple(range(len(self.places)))
 
-    def undo(self, blocks: Tensor) -> Tensor:
-        """Blocks in this order -> in the order of the gates."""
-        return _taken(blocks, [self.places.index(k) for k in range(len(self.places))])
-
-
-def _taken(blocks: Tensor, places: Sequence[int]) -> Tensor:
-    """Blocks by number; an index would have to be brought to the device first."""
-    return torch.cat([blocks[k : k + 1] for k in places])
-
-
-def _order(places: Sequence[int]) -> Order | None:
-    return None if list(places) == sorted(places) else Order(tuple(places))
+    @cached_property
+    def inverse(self) -> tuple[int, ...]:
+        """In which block each gate lies."""
+        return tuple([self.places.index(k) for k in range(len(self.places))])

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from recurra.kernels.form import Order
 from recurra.kernels.scan import Outline, Scan, as_rows
 from recurra.kernels.schedule import Rows
 from recurra.reference import Parameters, Tensors
@@ -89,20 +88,6 @@ def _buffers(run: Scan) -> Back:
     return Back(gates, inner, vectors, carry, initial)
 
 
-def in_gradient_order(rows: Tensor, order: Order | None, gates: int) -> Tensor:
-    """Rows of the gates, in the order of the gates -> in the order of the gradients."""
-    if order is None:
-        return rows
-    return order.apply(rows.view(gates, -1, *rows.shape[1:])).flatten(0, 1)
-
-
-def _by_gate(rows: Tensor, order: Order | None, gates: int) -> Tensor:
-    """Rows of the gates, in the order of the gradients -> in the order of the gates."""
-    if order is None:
-        return rows
-    return order.undo(rows.view(gates, -1, *rows.shape[1:])).flatten(0, 1)
-
-
 def _hidden_blocks(run: Scan, back: Back) -> Tensor:
     return back.gates[:, -len(run.form.cell.gates) * run.form.hidden :]
 
@@ -125,7 +110,7 @@ def _input_gradient(
     """Of x; `rows`: of those that are kept, if the loop made it."""
     outline, form = run.outline, run.outline.form
     if rows is None:
-        weight = in_gradient_order(parameters.weight_ih, form.input_order, len(form.cell.gates))
+        weight = form.ordered(parameters.weight_ih, form.input_order)
         rows = form.times(blocks, weight, is_full=outline.is_full and run.rows is None)
     if not outline.is_full and run.rows is None:
         rows = form.spread(rows, outline.schedule)
@@ -133,14 +118,14 @@ def _input_gradient(
 
 
 def _weight_gradients(run: Scan, back: Back, blocks: Tensor, x: Tensor) -> Parameters:
-    form, order = run.outline.form, run.outline.form.input_order
-    gates = len(form.cell.gates)
+    form = run.outline.form
     rows = Rows(x) if run.rows is not None else Rows(as_rows(x), run.outline.schedule.index)
     weight_hh = bias_hh = weight_hr = bias_hr = None
     vectors: Tensors = ()
     if form.shares_gradients and run.rows is None:  # which are then read once, for W and for R
         (weight, bias), (weight_hh, bias_hh) = form.sums_of_products(blocks, [rows, _operand(run)])
-        weight_hh, bias_hh = _by_gate(weight_hh, order, gates), _by_gate(bias_hh, order, gates)
+        weight_hh = form.by_gate(weight_hh, form.input_order)
+        bias_hh = form.by_gate(bias_hh, form.input_order)
     else:
         ((weight, bias),) = form.sums_of_products(blocks, [rows])
         if form.cell.recurrent:
@@ -151,13 +136,14 @@ def _weight_gradients(run: Scan, back: Back, blocks: Tensor, x: Tensor) -> Param
     if form.cell.vectors:
         total = back.vectors.sum(0).view(len(form.cell.vectors), -1)
         vectors = total[:, : form.hidden].unbind()
-    weight, bias = _by_gate(weight, order, gates), _by_gate(bias, order, gates)
+    weight = form.by_gate(weight, form.input_order)
+    bias = form.by_gate(bias, form.input_order)
     return Parameters(weight, weight_hh, bias, bias_hh, weight_hr, bias_hr, vectors)
 
 
 def _recurrent_gradients(run: Scan, back: Back) -> tuple[Tensor, Tensor]:
     """Gradients of R and its bias, where W's are of other numbers."""
-    form, order, gates = run.form, run.form.hidden_order, len(run.form.cell.gates)
+    form = run.outline.form
     rows, late = _hidden_blocks(run, back), len(form.cell.late_gates) * form.hidden
     early = rows.shape[1] - late
     ((weight, bias),) = form.sums_of_products(rows[:, :early], [_operand(run)])
@@ -165,7 +151,8 @@ def _recurrent_gradients(run: Scan, back: Back) -> tuple[Tensor, Tensor]:
         late_rows = Rows(run.kept["late_operand"])
         ((other, other_bias),) = form.sums_of_products(rows[:, early:], [late_rows])
         weight, bias = torch.cat([weight, other]), torch.cat([bias, other_bias])
-    return _by_gate(weight, order, gates), _by_gate(bias, order, gates)
+    order = form.hidden_order
+    return form.by_gate(weight, order), form.by_gate(bias, order)
 
 
 def _operand(run: Scan) -> Rows:

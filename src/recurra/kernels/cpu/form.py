@@ -1,5 +1,6 @@
 """The loop on the CPU: sizes, memory, and what a pass's machine code is told."""
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -23,11 +24,11 @@ from recurra.kernels.cpu.products import (
     sums_of_products,
     take_rows,
 )
-from recurra.kernels.cpu.scratch import WORK, lent, new_zeros, scratch
+from recurra.kernels.cpu.scratch import WORK, lent, new_numbers, new_zeros, scratch
 from recurra.kernels.cpu.threads import thread_limit
 from recurra.kernels.cpu.tiles import IN_FLIGHT, MAX_VECTORS
 from recurra.kernels.form import Form, kept_widths
-from recurra.kernels.gradient import Back, in_gradient_order
+from recurra.kernels.gradient import Back
 from recurra.kernels.plan import Options
 from recurra.kernels.planner import plan_for
 from recurra.kernels.scan import Scan, as_rows
@@ -157,6 +158,14 @@ class CpuForm(Form):
     def scratch(self, name: str, rows: int, columns: int) -> Tensor:
         return scratch(name, rows, columns)
 
+    def blocks(self, rows: Tensor, places: tuple[int, ...]) -> Tensor:
+        rows = rows.contiguous()
+        result, size = new_numbers(rows.shape), 4 * rows.numel() // len(places)
+        source, target = rows.data_ptr(), result.data_ptr()
+        for k, place in enumerate(places):  # torch would take a small layer's product's time
+            ctypes.memmove(target + k * size, source + place * size, size)
+        return result
+
     def gather(self, rows: Tensor, places: Tensor) -> Tensor:
         has_columns = rows.stride(1) == 1  # an expanded gradient has none side by side
         return take_rows(rows, places, self.host) if has_columns else super().gather(rows, places)
@@ -274,7 +283,7 @@ class CpuForm(Form):
             rows[f"start{k}"] = side_by_side(run.initial[k])
         if grad_x is not None:
             rows["grad_x"] = grad_x
-            weight = in_gradient_order(parameters.weight_ih, self.input_order, self._gates)
+            weight = self.ordered(parameters.weight_ih, self.input_order)
             given["weight.input_back.source"] = weight.contiguous()
         frame.put(given, rows)
         one.run(frame)
@@ -310,7 +319,7 @@ class CpuForm(Form):
     def _give_weights_turned(self, given: dict[str, Tensor], parameters: Parameters) -> None:
         """Of the gradients' products: rows in the order of the gates' gradients."""
         if parameters.weight_hh is not None:
-            rows = in_gradient_order(parameters.weight_hh, self.hidden_order, self._gates)
+            rows = self.ordered(parameters.weight_hh, self.hidden_order)
             given["weight.early_back.source"] = rows = rows.contiguous()
             if late := len(self.cell.late_gates):
                 given["weight.late_back.source"] = rows[(self._gates - late) * self.hidden :]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recurra.cells import Cell
 from recurra.kernels.form import Form
-from recurra.kernels.gradient import Back, in_gradient_order
+from recurra.kernels.gradient import Back
 from recurra.kernels.plan import Options
 from recurra.kernels.planner import plan_for
 from recurra.kernels.scan import Scan, gather_batch, in_rows
@@ -140,9 +140,9 @@ class TritonForm(Form):
     ) -> list[Tensor | None]:
         _place_last_gradients(run, back, last)
         code = code_for(self.cell, self.options, is_forward=False)
-        gates, weights = len(self.cell.gates), {}
+        weights = {}
         if parameters.weight_hh is not None:
-            rows = in_gradient_order(parameters.weight_hh, self.hidden_order, gates)
+            rows = self.ordered(parameters.weight_hh, self.hidden_order)
             early = len(rows) - len(self.cell.late_gates) * self.hidden
             weights["early_back"] = rows[:early].t()
             weights["late_back"] = rows[early:].t()
