@@ -88,10 +88,6 @@ def _buffers(run: Scan) -> Back:
     return Back(gates, inner, vectors, carry, initial)
 
 
-def _hidden_blocks(run: Scan, back: Back) -> Tensor:
-    return back.gates[:, -len(run.form.cell.gates) * run.form.hidden :]
-
-
 def _input_room(outline: Outline, x: Tensor) -> Tensor:
     """Memory for the gradient of x, of whole vectors, which the loop writes."""
     width, inputs = outline.form.padded(outline.inputs), outline.inputs
@@ -143,15 +139,15 @@ def _weight_gradients(run: Scan, back: Back, blocks: Tensor, x: Tensor) -> Param
 
 def _recurrent_gradients(run: Scan, back: Back) -> tuple[Tensor, Tensor]:
     """Gradients of R and its bias, where W's are of other numbers."""
-    form = run.outline.form
-    rows, late = _hidden_blocks(run, back), len(form.cell.late_gates) * form.hidden
-    early = rows.shape[1] - late
-    ((weight, bias),) = form.sums_of_products(rows[:, :early], [_operand(run)])
-    if late:
-        late_rows = Rows(run.kept["late_operand"])
-        ((other, other_bias),) = form.sums_of_products(rows[:, early:], [late_rows])
+    form, order = run.outline.form, run.outline.form.hidden_order
+    columns, late = len(form.cell.gates) * form.hidden, len(form.cell.late_gates) * form.hidden
+    if not late:
+        ((weight, bias),) = form.sums_of_products(back.gates[:, -columns:], [_operand(run)])
+    else:
+        early, operand = back.gates[:, -columns:-late], Rows(run.kept["late_operand"])
+        ((weight, bias),) = form.sums_of_products(early, [_operand(run)])
+        ((other, other_bias),) = form.sums_of_products(back.gates[:, -late:], [operand])
         weight, bias = torch.cat([weight, other]), torch.cat([bias, other_bias])
-    order = form.hidden_order
     return form.by_gate(weight, order), form.by_gate(bias, order)
 
 

@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C import _len_torch_dispatch_stack
+from torch._C._functorch import maybe_current_level
+from torch.compiler import is_compiling
 
 from recurra.cells import Cell
 
@@ -38,6 +41,13 @@ class Problem(NamedTuple):
 def device_of(x: Tensor) -> str:
     """The kind of device that a tensor is on; the name is made anew each time, but for the CPU."""
     return "cpu" if x.is_cpu else x.device.type
+
+
+def is_watched() -> bool:
+    """Whether new tensors may be of another kind: traced, fake, or of a transform's level."""
+    if is_compiling():
+        return True
+    return maybe_current_level() is not None or _len_torch_dispatch_stack() > 0
 
 
 class Support(NamedTuple):

@@ -1,35 +1,24 @@
 """Random masks of 0 and 1, drawn fast on a CPU, and dropout by them."""
 
-import math
-
 import torch
 from torch import Tensor
 
-LEVELS = 1 << 16
-_LOWEST = -(1 << 63)
+from recurra.kernels.cpu.random import LEVELS, random_mask
+from recurra.kernels.problem import is_watched
 
 
 def bernoulli(like: Tensor, p: float) -> Tensor:
     """1 with probability p, else 0, each number by itself.
 
-    On a CPU this is 5 to 7 times as fast as torch's: four numbers share one draw of torch's default
-    generator, so that p is rounded to a multiple of 2^-16. Elsewhere, and inside `torch.compile` or
-    a transform of `torch.func`, it is torch's.
+    On a CPU numbers are drawn by Philox (see `kernels.cpu.random_code`) with a key from torch's
+    default generator, and p is rounded to a multiple of 2^-16. Elsewhere, and inside
+    `torch.compile` or a transform of `torch.func`, they are torch's.
 
     Args:
         like: gives shape, dtype and device.
         p: in 0..1.
     """
-    is_transformed = torch._C._functorch.maybe_current_level() is not None
-    if like.device.type != "cpu" or is_transformed or torch.compiler.is_compiling():
-        return torch.bernoulli(torch.full_like(like, p))
-    count = like.numel()
-    bits = like.new_empty(math.ceil(count / 4), dtype=torch.int64).random_(_LOWEST, None)
-    ones = round(p * LEVELS)
-    if ones == LEVELS:
-        return torch.ones_like(like)
-    is_one = bits.view(torch.int16)[:count] < ones - LEVELS // 2
-    return is_one.to(like.dtype).view(like.shape)
+    return _mask(like, p, 1.0)
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
@@ -52,7 +41,15 @@ def dropout(x: Tensor, p: float) -> Tensor:
     kept = round((1 - p) * LEVELS) / LEVELS
     if kept == 0:
         return x * 0.0
-    return x * bernoulli(x.detach(), kept).mul_(1 / kept)
+    return x * _mask(x.detach(), kept, 1 / kept)
+
+
+def _mask(like: Tensor, p: float, value: float) -> Tensor:
+    """`value` with probability p, else 0."""
+    if not like.is_cpu or is_watched():
+        return torch.bernoulli(torch.full_like(like, p)).mul_(value)
+    seed = int(torch.empty((), dtype=torch.int64, device="cpu").random_(-(1 << 63), None))
+    return random_mask(like.shape, round(p * LEVELS), value, seed).to(like.dtype)
 
 
 def drop_columns(x: Tensor, p: float) -> Tensor:

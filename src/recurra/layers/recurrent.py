@@ -5,15 +5,13 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch._C import _len_torch_dispatch_stack
-from torch._C._functorch import maybe_current_level
-from torch.compiler import is_compiling
 from torch.nn.utils.rnn import PackedSequence
 
 from recurra import kernels
 from recurra.cells import Cell
 from recurra.errors import ArgumentError, ShapeError
 from recurra.kernels import Explanation
+from recurra.kernels.problem import is_watched
 from recurra.layers import packed
 from recurra.layers.arguments import (
     check_probabilities,
@@ -534,7 +532,7 @@ class Recurrent(nn.Module):
         is_own = self._has_learned_start or type(self).initial_state is not Recurrent.initial_state
         is_small = 0 < batch <= MOST_SHARED_ROWS and time > 0
         is_plain = type(weight) is nn.Parameter and weight.is_cpu
-        if is_own or not is_small or not is_plain or _is_watched():
+        if is_own or not is_small or not is_plain or is_watched():
             return self.initial_state(batch)
         return shared_zeros(self._state_sizes, self.num_directions, batch, weight.dtype)
 
@@ -556,13 +554,6 @@ class Recurrent(nn.Module):
         }
         words += [f"{k}={getattr(self, k)}" for k, v in defaults.items() if getattr(self, k) != v]
         return ", ".join(words)
-
-
-def _is_watched() -> bool:
-    """Whether new tensors may be of another kind: traced, fake, or of a transform's level."""
-    if is_compiling():
-        return True
-    return maybe_current_level() is not None or _len_torch_dispatch_stack() > 0
 
 
 def _suffix(layer: int, direction: int) -> str:

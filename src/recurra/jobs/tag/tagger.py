@@ -51,8 +51,8 @@ class Tagger:
         >>> tagger = recurra.Tagger.train(text, max_epochs=6, batch_tokens=60, **options)
         >>> tagger.evaluate()["accuracy"]
         1.0
-        >>> tagger.predict(["We can fish", ["the", "can"]])[1].tags
-        ['DET', 'NOUN']
+        >>> tagger.predict(["We can fish", ["the", "can", "rusts"]])[1].tags
+        ['DET', 'NOUN', 'VERB']
     """
 
     network: RecurrentTagger
