@@ -583,9 +583,9 @@ class _Driver:
             loop(builder, first_pair, stop_pair) as pair,
             loop(builder, integer(0), integer(blocks)) as block,
         ):
-            if self.uses_units:  # what the last step read last is still near
-                back = builder.sub(builder.add(first_pair, stop_pair), pair)
-                pair = builder.select(self.is_odd, builder.sub(back, integer(1)), pair)
+            back = builder.sub(builder.add(first_pair, stop_pair), pair)
+            # back and forth, step by step: what the last step read last is still near
+            pair = builder.select(self.is_odd, builder.sub(back, integer(1)), pair)
             number = builder.add(builder.mul(pair, integer(blocks)), block)
             panel = offset(builder, weight, builder.mul(number, panel_size))
             yield panel, block, builder.mul(pair, integer(2 * lanes)), MAX_VECTORS
