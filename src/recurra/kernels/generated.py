@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, is_autocast_enabled
 
 from recurra.cells import Cell
 from recurra.errors import UntraceableCellError
@@ -85,15 +85,17 @@ def run(
 
 def is_float32(x: Tensor, state: Tensors, parameters: Parameters) -> bool:
     """Under autocast they may differ: a state may come from a product that was in bfloat16."""
-    return all([t.dtype == torch.float32 for t in (x, parameters.weight_ih, *state)])
+    if x.dtype is not torch.float32 or parameters.weight_ih.dtype is not torch.float32:
+        return False
+    return all([s.dtype is torch.float32 for s in state])
 
 
 def asks_for_bfloat16(x: Tensor) -> bool:
     """By its dtype, or under autocast."""
     device = device_of(x)
-    if torch.is_autocast_enabled(device):
+    if is_autocast_enabled(device):
         return torch.get_autocast_dtype(device) == torch.bfloat16
-    return x.dtype == torch.bfloat16
+    return x.dtype is torch.bfloat16
 
 
 def _in_float32(controls: Controls) -> Controls:

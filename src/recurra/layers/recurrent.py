@@ -25,6 +25,7 @@ from recurra.layers.initialisation import initialise
 from recurra.layers.state import State, from_torch, shared_zeros, to_torch
 from recurra.reference import Controls, Parameters, Tensors
 
+_PLAIN = (Controls(), Controls(is_reverse=True))
 MOST_SHARED_ROWS = 256  # of a state of zeros; with more, making one does not count
 
 HiddenState = Tensor | Tensors | State
@@ -141,6 +142,7 @@ class Recurrent(nn.Module):
         pairs = zip(self.output_sizes, self.hidden_sizes, strict=True)
         self._state_sizes = tuple((first, *[hidden] * others) for first, hidden in pairs)
         self._has_learned_start = initial_state == "learned"
+
         factory = {"device": device, "dtype": dtype}
         for layer in range(num_layers):
             for direction in range(self.num_directions):
@@ -470,7 +472,10 @@ class Recurrent(nn.Module):
         """Lengths, direction and this call's fresh masks."""
         mask: Tensor | None = None
         zoneout: tuple[Tensor | None, ...] = ()
-        if self.training and self.recurrent_dropout:
+        drops = self.training and self.recurrent_dropout
+        if lengths is None and reset is None and not drops and not any(self.zoneout):
+            return _PLAIN[direction]
+        if drops:
             ones = x.new_ones(x.shape[1], self.output_sizes[layer])
             mask = dropout(ones, self.recurrent_dropout)
         if any(self.zoneout):
@@ -485,7 +490,8 @@ class Recurrent(nn.Module):
         self, x: Tensor, lengths: Tensor | None, reset: Tensor | None, is_packed: bool
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Input, lengths and reset as (time, batch, …), checked."""
-        if x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
+        shape = x.shape
+        if not 2 <= len(shape) <= 3 or shape[-1] != self.input_size:
             axes = "batch, time" if self.batch_first else "time, batch"
             raise ShapeError(
                 f"input has shape {tuple(x.shape)}; expected ({axes}, {self.input_size}), or "
@@ -496,11 +502,13 @@ class Recurrent(nn.Module):
             raise ShapeError(
                 f"input is {x.dtype}, the layer's weights are {dtype}; convert one of them"
             )
-        if x.dim() == 2:
+        if len(shape) == 2:
             x = x.unsqueeze(1)
         elif self.batch_first and not is_packed:
             x = x.transpose(0, 1)
             reset = None if reset is None else reset.transpose(0, 1)
+        if lengths is None and reset is None:
+            return x, None, None
         time, batch = x.shape[:2]
         if lengths is not None:
             lengths = checked_lengths(lengths, time, batch).to(x.device)
