@@ -6,8 +6,7 @@ real steps only.
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -38,7 +37,6 @@ class Ordered(NamedTuple):
 _NOTHING = Ordered(None, (), None)
 
 
-@dataclass(frozen=True, eq=False)
 class Outline:
     """What is known of a scan before its tensors are there.
 
@@ -48,58 +46,35 @@ class Outline:
     Attributes:
         form, schedule: sizes and code; rows.
         inputs: columns of the input.
-        has_rows: whether steps read inputs by number; see `Controls.rows`.
+        is_full: whether all rows are as long as the batch.
+        takes_input, gives_input: whether the loop multiplies the input, and makes its gradient.
+        kept_sizes: name, rows and columns of what the loop keeps, without gradients for one step.
+            The gates only if the loop makes them: else each step's are in the place of those
+            before.
+        state_sizes: a name if it is scratch, rows and columns of each state's buffer. A state is
+            there at every step, or at two in turn; and the initial one. Two in turn overwrite
+            that, so a scan with resets has room for it behind them.
+        sequences: the states whose sequences are results.
     """
 
-    form: Form
-    schedule: Schedule
-    inputs: int
-    has_rows: bool = False
-
-    @cached_property
-    def is_full(self) -> bool:
-        """Whether all rows are as long as the batch."""
-        return self.schedule.index is None
-
-    @cached_property
-    def takes_input(self) -> bool:
-        return not self.has_rows and self.form.takes_input(self.inputs)
-
-    @cached_property
-    def gives_input(self) -> bool:
-        return not self.has_rows and self.form.gives_input(self.inputs)
-
-    @cached_property
-    def kept_sizes(self) -> list[tuple[str, int, int]]:
-        """Name, rows and columns of what the loop keeps; without gradients one step's.
-
-        The gates only if the loop makes them: else each step's are in the place of those before.
-        """
-        rows = self.schedule.rows if self.form.options.needs_gradient else self.schedule.batch
-        sizes = [(name, rows, n) for name, n in self.form.kept.items() if name != "gates"]
-        if self.takes_input and "gates" in self.form.kept:
-            sizes.append(("gates", self.schedule.rows, self.form.kept["gates"]))
-        return sizes
-
-    @cached_property
-    def state_sizes(self) -> list[tuple[str, int, int]]:
-        """Rows and columns of each state's buffer, and a name if it is scratch.
-
-        A state is there at every step, or at two in turn; and the initial one. Two in turn
-        overwrite that, so a scan with resets has room for it behind them.
-        """
-        form, (rows, batch) = self.form, (self.schedule.rows, self.schedule.batch)
-        return [
+    def __init__(self, form: Form, schedule: Schedule, inputs: int, *, has_rows: bool) -> None:
+        """`has_rows`: whether steps read inputs by number; see `Controls.rows`."""
+        self.form, self.schedule, self.inputs = form, schedule, inputs
+        self.is_full = schedule.index is None
+        self.takes_input = not has_rows and form.takes_input(inputs)
+        self.gives_input = not has_rows and form.gives_input(inputs)
+        rows, batch, options = schedule.rows, schedule.batch, form.options
+        own = rows if options.needs_gradient else batch
+        self.kept_sizes = [(name, own, n) for name, n in form.kept.items() if name != "gates"]
+        if self.takes_input and "gates" in form.kept:
+            self.kept_sizes.append(("gates", rows, form.kept["gates"]))
+        self.state_sizes = [
             ("", rows + batch, size)
             if form.keeps_sequence[k]
-            else (f"scan states{k}", (2 + form.options.has_reset) * batch, size)
+            else (f"scan states{k}", (2 + options.has_reset) * batch, size)
             for k, size in enumerate(form.state_sizes)
         ]
-
-    @cached_property
-    def sequences(self) -> range:
-        """The states whose sequences are results."""
-        return range(len(self.form.cell.states) if self.form.options.all_states else 1)
+        self.sequences = range(len(form.cell.states) if options.all_states else 1)
 
 
 class Scan(NamedTuple):
@@ -185,7 +160,7 @@ def outline_for(
     form = machine.form(cell, options, batch, hidden, output, setting)
     schedule = make_schedule(time, batch, lengths, form.groups, is_reverse=is_reverse)
     schedule = schedule if device is None else schedule.on(device)
-    return Outline(form, schedule, x.shape[-1], rows is not None)
+    return Outline(form, schedule, x.shape[-1], has_rows=rows is not None)
 
 
 @lru_cache(maxsize=256)
@@ -213,7 +188,8 @@ def _plain_outline(
     )
     form = machine.form(cell, options, batch, hidden, output, setting)
     schedule = make_schedule(time, batch, None, form.groups, is_reverse=is_reverse)
-    return Outline(form, schedule if device is None else schedule.on(device), inputs)
+    schedule = schedule if device is None else schedule.on(device)
+    return Outline(form, schedule, inputs, has_rows=False)
 
 
 def scan_forward(
