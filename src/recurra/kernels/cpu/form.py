@@ -127,10 +127,14 @@ class CpuForm(Form):
             units, depth = sizes[unit], times * sizes[of]
             name, size = f"weight.{weight}", packed_size(blocks, units, depth, self.host, parts)
             known |= {f"{name}.blocks": blocks, f"{name}.units": units, f"{name}.depth": depth}
-            own_name = weight.removesuffix("_back")
-            memory[f"{name}.target"] = WORK if own_name == "early" else f"packed {own_name}", size
-        used = {argument: named for argument, named in memory.items() if named[1]}
-        return Pass(code, known, used, self.groups, self.share)
+            memory[f"{name}.target"] = WORK, size
+        rooms: dict[str, int] = {}
+        scratch: dict[str, tuple[str, int]] = {}
+        for argument, (name, size) in memory.items():
+            if size:  # one behind the other, where a name has several
+                scratch[argument] = name, rooms.get(name, 0)
+                rooms[name] = rooms.get(name, 0) + size
+        return Pass(code, known, rooms, scratch, self.groups, self.share)
 
     def strides(self) -> dict[str, tuple[int, int]]:
         """How far apart the rows and the blocks of each buffer are, in numbers."""

@@ -30,12 +30,13 @@ class Frame:
     """
 
     def __init__(self, pass_: "Pass") -> None:
-        self._memory = {a: scratch(name, size) for a, (name, size) in pass_.scratch.items()}
+        self._memory = {name: scratch(name, size) for name, size in pass_.rooms.items()}
         self._counters = (ctypes.c_int64 * (_LINE * (pass_.groups + 2)))()
         self._counting = range(_LINE, len(self._counters), _LINE)
         counters = ctypes.addressof(self._counters) + 8 * _LINE
         known = {**pass_.known, "meeting": counters, "barriers": counters + 8 * _LINE}
-        known |= {name: memory.data_ptr() for name, memory in self._memory.items()}
+        for argument, (name, first) in pass_.scratch.items():
+            known[argument] = self._memory[name].data_ptr() + 4 * first
         self.values = pass_.code.values(known)
         self.address = ctypes.addressof(self.values)
         self.schedule: Schedule | None = None
@@ -104,12 +105,14 @@ class Pass:
     Attributes:
         code: of the pass.
         known: arguments that are the same in every thread.
-        scratch: for an argument that is the address of scratch, its name and how many numbers.
+        rooms: names of scratch, and how many numbers.
+        scratch: for an argument that is the address of scratch, its name, and the first number.
         groups, share: groups of the batch's rows, and threads in each.
     """
 
     code: Code
     known: Mapping[str, int]
+    rooms: Mapping[str, int]
     scratch: Mapping[str, tuple[str, int]]
     groups: int
     share: int
@@ -124,7 +127,7 @@ class Pass:
         found: Frame | None = own.get(self)
         if found is None:
             found = Frame(self)
-            if all(is_kept(size) for _, size in self.scratch.values()):
+            if all(is_kept(size) for size in self.rooms.values()):
                 if len(own) >= MOST_FRAMES:  # batches of ever other sizes
                     own.clear()
                 own[self] = found
