@@ -73,12 +73,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"
         if data is None:
-            result["default"] = {"command": "recurra train lm", **train(folder)}
+            own = {**machine.facts(), "command": "recurra train lm"}
+            result["default"] = {**own, **train(folder)}
         else:
             config = Path(scratch) / "settings.yaml"
             config.write_text("task: lm\nmodel: recurrent\n" + SETTINGS.lstrip())
             files = ("--data", data / "train.txt", "--valid", data / "valid.txt")
             result["wikitext_2"] = {
+                **machine.facts(),
                 "settings": SETTINGS.strip().splitlines(),
                 **train(folder, "--config", config, *files),
                 "pairs": [scored(folder, pair) for pair in PAIRS],
