@@ -10,7 +10,7 @@ from recurra.cells import CELLS, GRU_CELL, GRU_RESET_BEFORE_CELL, LSTM_CELL, fin
 from recurra.insight import equal_hidden_size, gate_kinds, recording_cell, structure
 from recurra.insight.structure import check_layout
 from recurra.kernels.machines import CPU
-from recurra.kernels.scan import kept_buffers, outline_for, scan_forward
+from recurra.kernels.scan import Wishes, kept_buffers, outline_for, scan_forward
 from recurra.layers import Recurrent
 from recurra.reference import Controls, scan
 
@@ -49,13 +49,13 @@ def test_gru_has_exactly_three_quarters_of_an_lstm(sizes):
 @torch.no_grad()
 def test_saved_memory_is_what_a_scan_keeps(name):
     cell = find_cell(name)
-    wishes = {"all_states": False, "needs_gradient": True, "in_bfloat16": False}
+    wishes = Wishes(all_states=False, needs_gradient=True)
     layer = Recurrent(cell, 5, 8)
 
     def kept(time: int) -> int:
         x, state = torch.randn(time, 1, 5), layer.initial_state(1).layers[0]
         weights, none = layer._weights(0, 0), Controls()
-        outline = outline_for(cell, x, state, weights, none, CPU, **wishes)
+        outline = outline_for(cell, x, state, weights, none, CPU, wishes)
         _, _, run = scan_forward(outline, x, state, weights, none)
         return sum(t.numel() * t.element_size() for t in (x, *kept_buffers(run)))
 

@@ -9,8 +9,10 @@ import recurra
 from recurra import State
 from recurra.cells import CELLS
 from recurra.errors import ArgumentError, NotSupportedByBackend, ShapeError
+from recurra.kernels.cpu.backend import runs_plainly
 from recurra.layers import GRU, IRNN, LSTM, RNN, Jordan, Recurrent
 from recurra.layers.state import shared_zeros
+from recurra.reference import Controls
 
 X = torch.float64
 
@@ -366,3 +368,14 @@ def test_zeros_made_inside_a_transform_are_not_shared():
     assert not torch._C._functorch.is_functorch_wrapped_tensor(state)
     expected = layer(x, torch.zeros(1, 2, 13))[0]
     torch.testing.assert_close(layer(x)[0], expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("shape", [(5, 2, 3), (0, 2, 3), (5, 0, 3)])
+def test_what_is_called_without_a_description_is_what_a_description_allows(name, dtype, shape):
+    layer, x = Recurrent(CELLS[name], 3, 4, dtype=dtype), torch.zeros(shape, dtype=dtype)
+    if runs_plainly(layer.cell, x, Controls()):
+        assert layer.explain(x).chosen == "cpu"
+    else:
+        assert dtype == torch.float64 or 0 in shape

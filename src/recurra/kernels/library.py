@@ -17,6 +17,7 @@ from recurra.kernels.gradient import scan_backward
 from recurra.kernels.machines import machine_of
 from recurra.kernels.planner import plan_for
 from recurra.kernels.scan import (
+    Wishes,
     kept_buffers,
     kept_shapes,
     options_for,
@@ -86,20 +87,10 @@ def _scan(
     in_bfloat16: bool,
     keeps: bool,
 ) -> list[Tensor]:
-    kind = _cells[cell]
-    x, state, parameters = _unflatten(kind, tensors, has)
+    x, state, parameters = _unflatten(_cells[cell], tensors, has)
     wishes = _controls(controls, has_controls, is_reverse)
-    outline = outline_for(
-        kind,
-        x,
-        state,
-        parameters,
-        wishes,
-        machine_of(x),
-        all_states=all_states,
-        needs_gradient=keeps,
-        in_bfloat16=in_bfloat16,
-    )
+    asked = Wishes(all_states, keeps, in_bfloat16)
+    outline = outline_for(_cells[cell], x, state, parameters, wishes, machine_of(x), asked)
     sequences, last, run = scan_forward(outline, x, state, parameters, wishes)
     if not keeps:
         return [*sequences, *last]
@@ -144,20 +135,10 @@ def _scan_backward(
     all_states: bool,
     in_bfloat16: bool,
 ) -> list[Tensor]:
-    kind = _cells[cell]
-    x, state, parameters = _unflatten(kind, tensors, has)
+    x, state, parameters = _unflatten(_cells[cell], tensors, has)
     wishes = _controls(controls, has_controls, is_reverse)
-    outline = outline_for(
-        kind,
-        x,
-        state,
-        parameters,
-        wishes,
-        machine_of(x),
-        all_states=all_states,
-        needs_gradient=True,
-        in_bfloat16=in_bfloat16,
-    )
+    asked = Wishes(all_states, True, in_bfloat16)
+    outline = outline_for(_cells[cell], x, state, parameters, wishes, machine_of(x), asked)
     run = reopen(outline, state, wishes, [k.view(torch.float32) for k in kept])
     count = len(state) if all_states else 1
     found = scan_backward(run, x, parameters, gradients[:count], gradients[count:])

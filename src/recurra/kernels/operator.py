@@ -15,7 +15,7 @@ from recurra.cells import Cell
 from recurra.kernels.form import Machine
 from recurra.kernels.gradient import scan_backward
 from recurra.kernels.library import scan_in_graph
-from recurra.kernels.scan import Outline, outline_for, scan_forward
+from recurra.kernels.scan import Outline, Wishes, outline_for, scan_forward
 from recurra.reference import Controls, Parameters, Tensors, scan
 
 
@@ -51,17 +51,8 @@ def scan_with_gradient(
         new = machine.step(cell, x[0], state, parameters)
         if new is not None:
             return tuple([s.unsqueeze(0) for s in new[: len(state) if all_states else 1]]), new
-    outline = outline_for(
-        cell,
-        x,
-        state,
-        parameters,
-        controls,
-        machine,
-        all_states=all_states,
-        needs_gradient=needs_gradient,
-        in_bfloat16=in_bfloat16,
-    )
+    wishes = Wishes(all_states, needs_gradient, in_bfloat16)
+    outline = outline_for(cell, x, state, parameters, controls, machine, wishes)
     if not needs_gradient:
         sequences, last, _ = scan_forward(outline, x, state, parameters, controls)
         return sequences, last

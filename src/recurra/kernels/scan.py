@@ -37,6 +37,14 @@ class Ordered(NamedTuple):
 _NOTHING = Ordered(None, (), None)
 
 
+class Wishes(NamedTuple):
+    """What a scan is asked for, besides its tensors; see `Options`."""
+
+    all_states: bool
+    needs_gradient: bool
+    in_bfloat16: bool = False
+
+
 class Outline:
     """What is known of a scan before its tensors are there.
 
@@ -132,39 +140,24 @@ def outline_for(
     parameters: Parameters,
     controls: Controls,
     machine: Machine,
-    *,
-    all_states: bool,
-    needs_gradient: bool,
-    in_bfloat16: bool,
+    wishes: Wishes,
 ) -> Outline:
     """The outline of a scan of these tensors.
 
     They are float32 on the machine and of the right shapes; time and batch are above zero.
     """
-    lengths, reset, is_reverse, mask, zoneout, rows = controls
+    lengths, reset, _, mask, zoneout, rows = controls
     time, batch = (x if rows is None else rows).shape[:2]
     hidden, output = parameters.weight_ih.shape[0] // len(cell.gates), state[0].shape[-1]
     device, setting = None if x.is_cpu else x.device, machine.setting(x)
-    if lengths is reset is mask is rows is None and not zoneout:
-        return _plain_outline(
-            *(cell, machine, setting, device, time, batch, x.shape[-1], hidden, output),
-            *(is_reverse, all_states, needs_gradient, in_bfloat16),
-        )
-    options = options_for(
-        cell,
-        controls,
-        all_states=all_states,
-        needs_gradient=needs_gradient,
-        in_bfloat16=in_bfloat16,
+    is_plain = lengths is reset is mask is rows is None and not zoneout
+    return (_plain_outline if is_plain else _outline)(
+        *(cell, machine, setting, device, time, batch, x.shape[-1], hidden, output),
+        *(controls, wishes),
     )
-    form = machine.form(cell, options, batch, hidden, output, setting)
-    schedule = make_schedule(time, batch, lengths, form.groups, is_reverse=is_reverse)
-    schedule = schedule if device is None else schedule.on(device)
-    return Outline(form, schedule, x.shape[-1], has_rows=rows is not None)
 
 
-@lru_cache(maxsize=256)
-def _plain_outline(
+def _outline(
     cell: Cell,
     machine: Machine,
     setting: Hashable,
@@ -174,22 +167,19 @@ def _plain_outline(
     inputs: int,
     hidden: int,
     output: int,
-    is_reverse: bool,
-    all_states: bool,
-    needs_gradient: bool,
-    in_bfloat16: bool,
+    controls: Controls,
+    wishes: Wishes,
 ) -> Outline:
-    options = options_for(
-        cell,
-        Controls(),
-        all_states=all_states,
-        needs_gradient=needs_gradient,
-        in_bfloat16=in_bfloat16,
-    )
+    """`device` is None for the CPU, where schedules are made."""
+    options = options_for(cell, controls, **wishes._asdict())
     form = machine.form(cell, options, batch, hidden, output, setting)
-    schedule = make_schedule(time, batch, None, form.groups, is_reverse=is_reverse)
+    lengths, is_reverse = controls.lengths, controls.is_reverse
+    schedule = make_schedule(time, batch, lengths, form.groups, is_reverse=is_reverse)
     schedule = schedule if device is None else schedule.on(device)
-    return Outline(form, schedule, inputs, has_rows=False)
+    return Outline(form, schedule, inputs, has_rows=controls.rows is not None)
+
+
+_plain_outline = lru_cache(maxsize=256)(_outline)  # of controls without tensors
 
 
 def scan_forward(

@@ -142,7 +142,6 @@ class Recurrent(nn.Module):
         pairs = zip(self.output_sizes, self.hidden_sizes, strict=True)
         self._state_sizes = tuple((first, *[hidden] * others) for first, hidden in pairs)
         self._has_learned_start = initial_state == "learned"
-
         factory = {"device": device, "dtype": dtype}
         for layer in range(num_layers):
             for direction in range(self.num_directions):
@@ -452,17 +451,15 @@ class Recurrent(nn.Module):
         )
 
     def _weights(self, layer: int, direction: int) -> Parameters:
-        own = self._parameters  # a module's own search takes a tenth of a small layer's step
         ih, hh, bias_ih, bias_hh, hr, bias_hr, *vectors = [
-            own[n] if n in own else None if n is None else self._named(n)
-            for n in self._names[layer, direction]
+            None if name is None else self._named(name) for name in self._names[layer, direction]
         ]
         if self.weight_dropout and self.training and hh is not None:
             hh = dropout(hh, self.weight_dropout)
         return Parameters(ih, hh, bias_ih, bias_hh, hr, bias_hr, tuple(vectors))  # type: ignore[arg-type]
 
     def _named(self, name: str) -> Tensor:
-        """A weight."""
+        """A weight. Module's own search takes a tenth of a small layer's step for all of them."""
         found = self._parameters.get(name)
         return getattr(self, name) if found is None else found  # not there: it is parametrised
 

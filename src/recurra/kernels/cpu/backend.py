@@ -29,8 +29,8 @@ def runs_plainly(cell: Cell, x: Tensor, controls: Controls) -> bool:
     has_masks = controls.hidden_mask is not None or controls.zoneout
     is_plain = x.is_cpu and x.dtype in generated.DTYPES and not has_masks
     is_full = controls.rows is None and x.numel() > 0
-    is_watched = maybe_current_level() is not None
-    return is_plain and is_full and not is_watched and not generated.obstacle(cell)
+    is_transformed = maybe_current_level() is not None
+    return is_plain and is_full and not is_transformed and not generated.obstacle(cell)
 
 
 def supports_in_graph(cell: Cell, x: Tensor) -> bool:

@@ -8,6 +8,7 @@ Environment variables (this is the table; `cache_folder` reads them):
 """
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import sys
@@ -23,8 +24,10 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from recurra.kernels.cpu.host import Host
+from recurra.kernels.cpu.threads import run_parallel
 
 NOTICE_AFTER_S = 1.0
+_Function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
 
 class MachineCode:
@@ -37,11 +40,25 @@ class MachineCode:
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(binary))
         self._engine.finalize_object()
         self._addresses: dict[str, int] = {}
+        self._functions: dict[str, tuple[Callable[[int, int, int], None], int]] = {}
 
     def address(self, name: str) -> int:
         if name not in self._addresses:
             self._addresses[name] = int(self._engine.get_function_address(name))
         return self._addresses[name]
+
+    def run(self, name: str, values: ctypes.Array[ctypes.c_int64], threads: int) -> None:
+        """Call a function `(arguments, thread, threads)` by so many threads, or by this one alone.
+
+        A team enters it by `{name}_entry`; see `flow.build_entry`.
+        """
+        found = self._functions.get(name)
+        if found is None:
+            function, entry = _Function(self.address(name)), self.address(f"{name}_entry")
+            found = self._functions[name] = function, entry
+        arguments = ctypes.addressof(values)
+        if not run_parallel(found[1], arguments, threads):
+            found[0](arguments, 0, 1)
 
 
 def compile_cached(name: str, key: str, build: Callable[[], ir.Module], host: Host) -> MachineCode:

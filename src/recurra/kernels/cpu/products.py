@@ -19,8 +19,8 @@ from recurra.kernels.cpu.products_code import (
     couples_of_rows,
     with_parts,
 )
-from recurra.kernels.cpu.scratch import LEAST_LENT, WORK, lent, new_numbers, scratch
-from recurra.kernels.cpu.threads import openmp, run_parallel, thread_limit
+from recurra.kernels.cpu.scratch import WORK, lent, new_numbers, scratch
+from recurra.kernels.cpu.threads import openmp, thread_limit
 from recurra.kernels.schedule import Rows
 
 # Below so many multiplications, or numbers to pack, a second thread costs more than it does.
@@ -108,7 +108,7 @@ def product_of_rows(
         result.data_ptr(), width, tiles.data_ptr(), couples.data_ptr(), couples_row,
         couples_thread, *_thread_functions(),
     )  # fmt: skip
-    _run(host, with_parts("product_of_rows", parts), values, threads)
+    _code(host).run(with_parts("product_of_rows", parts), values, threads)
     return result[:, :units]
 
 
@@ -140,9 +140,7 @@ def sums_of_products(
     (rows, m), sizes = left.shape, tuple([right.numbers.shape[-1] for right in rights])
     if not rows or not any(sizes):
         return [(left.new_zeros(m, n), left.sum(0)) for n in sizes]
-    results = [
-        (lent(m, n) if m * n >= LEAST_LENT else new_numbers(m, n), new_numbers(m)) for n in sizes
-    ]
+    results = [(lent(m, n), new_numbers(m)) for n in sizes]
     threads = thread_limit() if rows * m * sum(sizes) >= LEAST_PRODUCT else 1
     if host.uses_units(parts):
         size, tiles = (
@@ -162,7 +160,7 @@ def sums_of_products(
         rows, m, left.data_ptr(), left.stride(0), panels.data_ptr(), size, tiles,
         *operands, *missing, *_thread_functions(),
     )  # fmt: skip
-    _run(host, with_parts("sums_of_products", parts), values, threads)
+    _code(host).run(with_parts("sums_of_products", parts), values, threads)
     return results
 
 
@@ -182,7 +180,7 @@ def take_rows(rows: Tensor, places: Tensor, host: Host) -> Tensor:
         count, columns, rows.data_ptr(), rows.stride(0), places.data_ptr(), result.data_ptr(),
         *_thread_functions(),
     )  # fmt: skip
-    _run(host, "take_rows", values, thread_limit() if count * columns >= LEAST_PACK else 1)
+    _code(host).run("take_rows", values, thread_limit() if count * columns >= LEAST_PACK else 1)
     return result
 
 
@@ -221,7 +219,7 @@ def along_rows(rows: Tensor, host: Host) -> Tensor:
     values = _Values(  # in the order of PACK_ARGUMENTS
         source.data_ptr(), result.data_ptr(), 1, units, depth, *_thread_functions()
     )
-    _run(host, "couple_rows", values, thread_limit() if rows.numel() >= LEAST_PACK else 1)
+    _code(host).run("couple_rows", values, thread_limit() if rows.numel() >= LEAST_PACK else 1)
     return result
 
 
@@ -245,28 +243,14 @@ def _packed(
     values = _Values(  # in the order of PACK_ARGUMENTS
         source.data_ptr(), target.data_ptr(), count, units, depth, *_thread_functions()
     )
-    _run(host, function, values, thread_limit() if size >= LEAST_PACK else 1)
+    _code(host).run(function, values, thread_limit() if size >= LEAST_PACK else 1)
     return target
-
-
-def _run(host: Host, name: str, values: ctypes.Array[ctypes.c_int64], threads: int) -> None:
-    alone, entry = _function(host, name)
-    if not run_parallel(entry, ctypes.addressof(values), threads):
-        alone(ctypes.addressof(values), 0, 1)
 
 
 @cache
 def _thread_functions() -> tuple[int, int]:
     found = openmp()
     return found["thread_number"], found["thread_count"]
-
-
-@cache
-def _function(host: Host, name: str) -> tuple[Callable[[int, int, int], None], int]:
-    """A function as (arguments, thread, threads), and the address at which threads enter it."""
-    code = _code(host)
-    type_ = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-    return type_(code.address(name)), code.address(f"{name}_entry")
 
 
 @cache

@@ -2,7 +2,7 @@
 
 import ctypes
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 from torch import Tensor
@@ -11,12 +11,11 @@ from recurra.kernels.cpu.compiler import MachineCode, compile_cached
 from recurra.kernels.cpu.host import Host, find_host
 from recurra.kernels.cpu.random_code import MASK_ARGUMENTS, build_random
 from recurra.kernels.cpu.scratch import new_numbers
-from recurra.kernels.cpu.threads import openmp, run_parallel, thread_limit
+from recurra.kernels.cpu.threads import openmp, thread_limit
 
 LEVELS = 1 << 16  # of a probability
 # Below so many numbers, a second thread costs more than it does.
 LEAST_SHARED = 50_000
-_Function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 _Values = ctypes.c_int64 * len(MASK_ARGUMENTS)
 
 
@@ -40,18 +39,8 @@ def random_mask(
         count, result.data_ptr(), ones, struct.unpack("I", struct.pack("f", value))[0],
         seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, team["thread_number"], team["thread_count"],
     )  # fmt: skip
-    alone, entry = _mask(host)
-    threads = thread_limit() if count >= LEAST_SHARED else 1
-    if not run_parallel(entry, ctypes.addressof(values), threads):
-        alone(ctypes.addressof(values), 0, 1)
+    _code(host).run("mask", values, thread_limit() if count >= LEAST_SHARED else 1)
     return result
-
-
-@cache
-def _mask(host: Host) -> tuple[Callable[[int, int, int], None], int]:
-    """The function as (arguments, thread, threads), and the address at which threads enter it."""
-    code = _code(host)
-    return _Function(code.address("mask")), code.address("mask_entry")
 
 
 @cache

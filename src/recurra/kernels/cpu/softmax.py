@@ -19,12 +19,11 @@ from recurra.kernels.cpu.host import Host, find_host
 from recurra.kernels.cpu.products import along_rows, linear
 from recurra.kernels.cpu.scratch import scratch
 from recurra.kernels.cpu.softmax_code import ARGUMENTS, block_words, build_softmax, panel_rows
-from recurra.kernels.cpu.threads import openmp, run_parallel, thread_limit
+from recurra.kernels.cpu.threads import openmp, thread_limit
 
 SAMPLED_WORDS = 256
 # below these torch's functions take less time than packing, or compiling
 LEAST_WORDS, LEAST_ROWS = 1000, 32
-_Run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
 
 class Gradients(NamedTuple):
@@ -222,9 +221,7 @@ class _Work:
         known = {"words": self.words, "panels": panels, "adds": int(adds)}
         known |= {key: tensor.data_ptr() for key, tensor in tensors.items()} | openmp()
         values = (ctypes.c_int64 * len(ARGUMENTS))(*(known.get(key, 0) for key in ARGUMENTS))
-        at, entry = ctypes.addressof(values), self.code.address(f"{name}_entry")
-        if not run_parallel(entry, at, self.threads):
-            _Run(self.code.address(name))(at, 0, 1)
+        self.code.run(name, values, self.threads)
 
 
 def _along_columns(rows: Tensor) -> Tensor:
