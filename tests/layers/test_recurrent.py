@@ -370,6 +370,7 @@ def test_zeros_made_inside_a_transform_are_not_shared():
     torch.testing.assert_close(layer(x)[0], expected, rtol=0, atol=0)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("name", ["gru", "lstm"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("shape", [(5, 2, 3), (0, 2, 3), (5, 0, 3)])
