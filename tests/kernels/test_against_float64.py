@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from recurra.cells import CELLS
-from recurra.kernels.cpu.couples import FLOAT32
 from recurra.kernels.cpu.form import form_for
 from recurra.kernels.cpu.host import find_host
 from recurra.kernels.plan import Options
@@ -104,7 +103,7 @@ def test_units_that_share_a_large_matrix_are_as_exact(name: str) -> None:
     sizes = (4, 19, 10, LARGE[name])
     options = Options((False,) * len(CELLS[name].states), needs_gradient=True)
     form = form_for(CELLS[name], options, find_host(), sizes[1], sizes[3], sizes[3], threads=2)
-    assert (form.share, form.parts) == (2, FLOAT32 if find_host().has_matrix_units else 0)
+    assert (form.share, form.parts) == (2, find_host().float32_parts)
     check(name, "lengths", LARGE[name] % 2 == 0, sizes)
 
 

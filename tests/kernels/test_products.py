@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recurra.errors import ArgumentError
-from recurra.kernels.cpu.couples import BFLOAT16, FLOAT32
-from recurra.kernels.cpu.host import LEVELS, find_host
+from recurra.kernels.cpu.host import BFLOAT16, HALVES, LEVELS, THIRDS, find_host
 from recurra.kernels.cpu.products import (
     along_rows,
     linear,
@@ -32,7 +31,7 @@ def _possible(level: str) -> bool:
 
 
 HOSTS = [find_host(level) for level in LEVELS if _possible(level)]
-# every way to multiply float32: by vectors, and by units for matrices, in three parts
+# every way to multiply float32: by vectors, and by units for matrices, in parts
 WAYS = [(host, p) for host in HOSTS for p in possible_parts(host) if p != BFLOAT16]
 in_float32 = pytest.mark.parametrize(("host", "parts"), WAYS, ids=lambda a: getattr(a, "level", a))
 
@@ -147,85 +146,115 @@ def test_sums_of_products_take_rows_from_where_a_table_says(rows, m, n, random):
         torch.testing.assert_close(plain, left.t() @ other, rtol=1e-4, atol=1e-4)
 
 
-in_parts = pytest.mark.skipif(
-    not find_host().has_matrix_units, reason="this processor has no units for matrices"
+by_units = pytest.mark.parametrize(
+    "host", [host for host in HOSTS if host.has_matrix_units], ids=lambda host: host.level
 )
 
 
-@in_parts
+@by_units
 @pytest.mark.parametrize("scale", [1e-22, 1e-12, 1.0, 1e12, 1e17])
-def test_float32_in_three_parts_is_as_exact_at_any_scale(scale):
+def test_float32_in_parts_is_as_exact_at_any_scale(host, scale):
     torch.manual_seed(0)
     spread = torch.logspace(-6, 0, 200)  # of each row's numbers, so that small ones count, too
     left, weight = torch.randn(40, 200) * spread * scale, torch.randn(64, 200) / spread
     expected = left.double() @ weight.double().t()
-    product = linear(left, weight, None, find_host(), parts=FLOAT32)
+    product = linear(left, weight, None, host, parts=host.float32_parts)
     error, plain = (t - expected for t in (product, left @ weight.t()))
     assert error.norm() <= 1.5 * plain.norm()
     assert error.abs().max() <= 2 * plain.abs().max()
 
 
-@in_parts
+@by_units
 @pytest.mark.parametrize("tiny", [1e-32, 1e-35, 1.1e-38, 1e-40, 1e-45, 0.0])
-def test_numbers_that_have_no_third_part_disturb_no_other(tiny):
+def test_numbers_that_have_no_last_part_disturb_no_other(host, tiny):
     """Their last digits are lost, as what a unit takes for zero, and nothing else."""
     torch.manual_seed(1)
     left, right = torch.randn(70, 40), torch.randn(70, 50)
     left[torch.rand(70, 40) < 0.3] = tiny
     right[torch.rand(70, 50) < 0.3] = -tiny
     expected = left.double().t() @ right.double()
-    ((sums, _),) = sums_of_products(left, [Rows(right)], find_host(), parts=FLOAT32)
+    parts = host.float32_parts
+    ((sums, _),) = sums_of_products(left, [Rows(right)], host, parts=parts)
     torch.testing.assert_close(sums.double(), expected, rtol=1e-5, atol=1e-5)
-    packed = pack_turned(right, find_host(), "turned", parts=FLOAT32)
-    product = product_of_rows(left.t().contiguous(), packed, 50, None, find_host(), parts=FLOAT32)
+    packed = pack_turned(right, host, "turned", parts=parts)
+    product = product_of_rows(left.t().contiguous(), packed, 50, None, host, parts=parts)
     torch.testing.assert_close(product.double(), expected, rtol=1e-5, atol=1e-5)
-    by_units = linear(left.t().contiguous(), right.t(), None, find_host(), parts=FLOAT32)
-    torch.testing.assert_close(by_units.double(), expected, rtol=1e-5, atol=1e-5)
+    other = linear(left.t().contiguous(), right.t(), None, host, parts=parts)
+    torch.testing.assert_close(other.double(), expected, rtol=1e-5, atol=1e-5)
 
 
-@in_parts
-def test_infinite_and_missing_numbers_stay_visible_in_three_parts():
+@by_units
+def test_infinite_and_missing_numbers_stay_visible_in_parts(host):
     left = torch.randn(3, 40)
     left[1, 7], left[2, 9] = float("inf"), float("nan")
-    product = linear(left, torch.randn(33, 40), None, find_host(), parts=FLOAT32)
+    product = linear(left, torch.randn(33, 40), None, host, parts=host.float32_parts)
     assert product[0].isfinite().all()
     assert not product[1:].isfinite().any()
 
 
-@in_parts
-def test_matrix_units_are_shared_with_other_libraries():
+@by_units
+def test_matrix_units_are_shared_with_other_libraries(host):
     """They hold their setting from call to call, and oneDNN has another one."""
     left, weight = torch.randn(70, 130), torch.randn(50, 130)
     a, b = left.bfloat16(), weight.bfloat16()
-    theirs, ours = a @ b.t(), linear(left, weight, None, find_host(), parts=FLOAT32)
+
+    def product() -> torch.Tensor:
+        return linear(left, weight, None, host, parts=host.float32_parts)
+
+    theirs, ours = a @ b.t(), product()
     for _ in range(3):
         assert torch.equal(a @ b.t(), theirs)
-        assert torch.equal(linear(left, weight, None, find_host(), parts=FLOAT32), ours)
+        assert torch.equal(product(), ours)
+
+
+@by_units
+def test_rows_and_columns_of_very_different_sizes_are_as_exact_as_each_other(host):
+    torch.manual_seed(2)
+    left = torch.randn(70, 130) * torch.logspace(-12, 12, 70).unsqueeze(1)
+    weight = torch.randn(50, 130) * torch.logspace(10, -10, 50).unsqueeze(1)
+    left[5], weight[7] = 0.0, 0.0
+    product = linear(left, weight, None, host, parts=host.float32_parts)
+    expected = left.double() @ weight.double().t()
+    size = left.double().abs() @ weight.double().abs().t()
+    assert ((product - expected).abs() <= 2e-7 * size).all()
+    ((sums, _),) = sums_of_products(
+        left.t().contiguous(), [Rows(weight.t().contiguous())], host, parts=host.float32_parts
+    )
+    assert ((sums - expected).abs() <= 2e-7 * size).all()
 
 
 def _couples(blocks: torch.Tensor, parts: int, lanes: int) -> torch.Tensor:
-    """The depth's numbers as couples of so many parts."""
+    """The depth's numbers as couples of so many parts, and what undoes their scale."""
     if not parts:
         return blocks
     rest = torch.nn.functional.pad(blocks, (0, -blocks.shape[2] % (2 * lanes)))
     found = []
+    if parts == HALVES:
+        _, exponents = torch.frexp(rest.abs().amax(2, keepdim=True))
+        undoing = torch.exp2(torch.where(rest.any(2, keepdim=True), exponents - 15.0, -126.0))
+        rest = rest / undoing
     for _ in range(parts):
-        part = rest.bfloat16()
-        if parts > 1:  # cut off, not rounded
+        if parts == HALVES:
+            part = rest.half()
+        elif parts == BFLOAT16:
+            part = rest.bfloat16()
+        else:  # cut off, not rounded
             part = (rest.view(torch.int32) & -65536).view(torch.float32).bfloat16()
         found.append(part.unflatten(2, (-1, 2 * lanes)))
         rest = rest - part.float()
-    assert parts == 1 or not rest.any()
-    return torch.stack(found, dim=3).flatten(2).view(torch.float32)
+    assert parts != THIRDS or not rest.any()
+    couples = torch.stack(found, dim=3).flatten(2).view(torch.float32)
+    return torch.cat([couples, undoing], 2) if parts == HALVES else couples
 
 
-def _packed(blocks: torch.Tensor, lanes: int) -> torch.Tensor:
+def _packed(blocks: torch.Tensor, parts: int, lanes: int) -> torch.Tensor:
     """The order that `tiles` reads, number by number."""
     count, units, _ = blocks.shape
     vectors = -(-units // lanes)
     padded = torch.nn.functional.pad(blocks, (0, 0, 0, vectors * lanes - units))
+    couples = _couples(padded, parts, lanes)
     pieces = [
-        padded[block, first * lanes : min(first + 2, vectors) * lanes].t().flatten()
+        couples[block, first * lanes : min(first + 2, vectors) * lanes].t().flatten()
         for first in range(0, vectors, 2)
         for block in range(count)
     ]
@@ -250,13 +279,12 @@ def test_weights_are_packed_as_tiles_read_them(host, count, units, depth):
     blocks = torch.randn(count, units, depth)
     weight = blocks.flatten(0, 1)
     for parts in possible_parts(host):
-        couples = _couples(blocks, parts, host.lanes)
         packed = pack(weight, units, host, "test", blocks=count, parts=parts)
-        assert _is_same(packed, _packed(couples, host.lanes))
+        assert _is_same(packed, _packed(blocks, parts, host.lanes))
         last = pack(weight[-units:], units, host, "test", parts=parts)
-        assert _is_same(last, _packed(couples[-1:], host.lanes))
+        assert _is_same(last, _packed(blocks[-1:], parts, host.lanes))
         turned = pack_turned(blocks[0].t(), host, "test", parts=parts)
-        assert _is_same(turned, _packed(couples[:1], host.lanes))
+        assert _is_same(turned, _packed(blocks[:1], parts, host.lanes))
 
 
 def _is_same(a: torch.Tensor, b: torch.Tensor) -> bool:

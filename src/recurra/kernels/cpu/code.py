@@ -84,7 +84,7 @@ def tile_table(host: Host, parts: int) -> tuple[Tensor, MachineCode]:
     """
     name = f"tiles-{parts}"
     if host.uses_units(parts):
-        places, build = matrix.tile_names(), partial(matrix.build_tiles, parts)
+        places, build = matrix.tile_names(), partial(matrix.build_tiles, host, parts)
     else:
         places, build = tiles.tile_names(host), partial(tiles.build_tiles, host, parts)
     machine = compile_cached(name, name, build, host)

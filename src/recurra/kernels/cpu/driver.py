@@ -25,7 +25,7 @@ from functools import cached_property
 
 from llvmlite import ir
 
-from recurra.kernels.cpu.couples import row_size_of, split_rows
+from recurra.kernels.cpu.couples import packed_rows, row_size_of, split_rows
 from recurra.kernels.cpu.dots import dot_products
 from recurra.kernels.cpu.flow import Code, ask, ceiling, each_vector, least, loop, place_of
 from recurra.kernels.cpu.host import Host
@@ -536,18 +536,21 @@ class _Driver:
         builder = self.builder
         depth = builder.mul(integer(phase.depth[0]), self.number(phase.depth[1]))
         rows = self._operand(phase)
+        packed = depth
         if self.parts:
-            rows = self._in_couples(rows, depth)
-            depth = row_size_of(Vectors(builder, self.host), depth, self.parts)
+            v, rows = Vectors(builder, self.host), self._in_couples(rows, depth)
+            depth = row_size_of(v, depth, self.parts)
+            packed = packed_rows(v, depth, self.parts)
         table, count = self.pointer("tiles"), self.at_step["count"]
         is_shared = builder.icmp_signed(">", self.number("share"), integer(1))
-        for panel, block, column, vectors in self._panels(phase, depth):
+        for panel, block, column, vectors in self._panels(phase, packed):
             result, start = self._result(phase, block, column), self._start(phase, block, column)
             if self.uses_units:
                 width = integer(vectors * self.host.lanes)
+                scales = offset(builder, panel, builder.mul(depth, width))
                 call_products(
                     *(builder, table, self.configuration, count),
-                    Matrices(*rows, panel, width, depth, *result),
+                    Matrices(*rows, panel, width, scales, depth, *result),
                     width,
                     adds=integer(int(phase.adds)),
                     start=start,

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from recurra.cells import Cell
 from recurra.kernels.cpu.code import Code, backward_code, forward_code, tile_table
-from recurra.kernels.cpu.couples import BFLOAT16, FLOAT32, couples_distance
-from recurra.kernels.cpu.host import Host, find_host
+from recurra.kernels.cpu.couples import couples_distance
+from recurra.kernels.cpu.host import BFLOAT16, Host, find_host
 from recurra.kernels.cpu.passes import Frame, Pass
 from recurra.kernels.cpu.products import (
     is_own_faster,
@@ -82,7 +82,7 @@ class CpuForm(Form):
         """Of a large product's numbers."""
         if self.options.in_bfloat16:
             return BFLOAT16
-        return FLOAT32 if self.host.has_matrix_units else 0
+        return self.host.float32_parts
 
     def _couples(self) -> dict[str, int]:
         """Of a group's rows, which are split for each product: sizes, by the arguments' names."""
@@ -213,8 +213,8 @@ class CpuForm(Form):
         """Whether each step multiplies by W, too: it fits, and the multipliers are kept busy."""
         weights = self._gates * self.hidden * (inputs + self.output)
         fits = 4 * weights <= LOOP_CACHE_BYTES
-        if self.parts == FLOAT32:
-            fits = 2 * FLOAT32 * weights <= UNIT_CACHE_BYTES
+        if self.parts and self.parts == self.host.float32_parts:
+            fits = 2 * self.parts * weights <= UNIT_CACHE_BYTES
         is_busy = self.batch // self.groups * MAX_VECTORS >= IN_FLIGHT
         has_room = not self.parts or inputs <= self._deepest
         return self.share == 1 and inputs > 0 and fits and is_busy and has_room
@@ -356,11 +356,11 @@ def form_for(
     plan, shared = plan_for(cell, options), min(threads, max(1, hidden // (2 * host.lanes)))
     numbers = len(cell.gates) * hidden * output * cell.recurrent
     parts = BFLOAT16 if options.in_bfloat16 else 0
-    if not parts and host.has_matrix_units and min(hidden, output) >= LEAST_UNIT_SIZE:
-        is_near = 2 * FLOAT32 * numbers <= UNIT_CACHE_BYTES
+    if not parts and (most := host.float32_parts) and min(hidden, output) >= LEAST_UNIT_SIZE:
+        is_near = 2 * most * numbers <= UNIT_CACHE_BYTES
         groups, share = (threads, 1) if is_near else (1, shared)
         if batch // groups >= LEAST_UNIT_ROWS:
-            return CpuForm(plan, batch, hidden, output, groups, share, host, FLOAT32)
+            return CpuForm(plan, batch, hidden, output, groups, share, host, most)
     if (2 if parts else 4) * numbers <= SHARED_CACHE_BYTES and batch >= 2 * threads:
         groups, share = threads, 1
     else:

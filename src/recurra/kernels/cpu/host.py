@@ -11,9 +11,11 @@ import llvmlite.binding as llvm
 from recurra.errors import ArgumentError
 
 _AVX512 = ("avx512f", "avx512vl", "avx512dq", "avx512bw")
+_AMX = (*_AVX512, "avx512bf16", "amx-tile", "amx-bf16")
 # name -> (lanes of float32, vector registers, features that must be there)
 LEVELS: dict[str, tuple[int, int, tuple[str, ...]]] = {
-    "amx": (16, 32, (*_AVX512, "avx512bf16", "amx-tile", "amx-bf16")),
+    "amx_fp16": (16, 32, (*_AMX, "avx512fp16", "amx-fp16")),
+    "amx": (16, 32, _AMX),
     "avx512_bf16": (16, 32, (*_AVX512, "avx512bf16")),
     "avx512": (16, 32, _AVX512),
     "avx2": (8, 16, ("avx2", "fma")),
@@ -23,6 +25,10 @@ LEVELS: dict[str, tuple[int, int, tuple[str, ...]]] = {
 # A level that is slower than the next one on processors with a feature: where there are units for
 # whole matrices of bfloat16, vectors of it take 1.5 times as long as float32 (Granite Rapids).
 SLOWER = {"avx512_bf16": "amx-bf16"}
+# In how many parts a product's numbers are split, two to a couple; see `couples`.
+BFLOAT16 = 1  # the nearest bfloat16
+HALVES = 2  # two float16, whose sum the float32 is
+THIRDS = 3  # three bfloat16, whose sum it is
 # Linux lends the units' registers to a process that asks: arch_prctl(ARCH_REQ_XCOMP_PERM, TILEDATA)
 _ARCH_PRCTL, _REQUEST, _TILE_DATA = 158, 0x1023, 18
 
@@ -55,12 +61,19 @@ class Host:
     @property
     def multiplies_bfloat16(self) -> bool:
         """Whether it has products of bfloat16 numbers with sums in float32."""
-        return self.level in ("amx", "avx512_bf16")
+        return self.has_matrix_units or self.level == "avx512_bf16"
 
     @property
     def has_matrix_units(self) -> bool:
         """Whether such products are of whole matrices; see `matrix`."""
-        return self.level == "amx"
+        return self.level in ("amx", "amx_fp16")
+
+    @property
+    def float32_parts(self) -> int:
+        """In how many parts matrix units multiply float32; 0: there are none."""
+        if not self.has_matrix_units:
+            return 0
+        return HALVES if self.level == "amx_fp16" else THIRDS
 
     def uses_units(self, parts: int) -> bool:
         """Whether they multiply couples of so many parts; 0: plain numbers, which vectors do."""
@@ -90,7 +103,7 @@ def find_host(level: str | None = None) -> Host:
         if all(present.get(f) for f in needed) or (name == "neon" and is_arm)
     ]
     if "amx" in possible and not _may_use_matrix_units():
-        possible.remove("amx")
+        possible = [name for name in possible if not name.startswith("amx")]
     best = next(name for name in possible if not (name in SLOWER and present.get(SLOWER[name])))
     level = asked or best
     if level not in possible:

@@ -8,6 +8,10 @@ products of parts the six with i + j ≤ 2 make up x·y. The others together are
 2⁻²⁴·|x·y| on average: as much as one rounding of float32. All sums are float32. The unit takes
 numbers below 2⁻¹²⁶ for zero: of those below 2⁻¹¹⁰ (10⁻³³) it misses the last parts.
 
+Where the unit multiplies float16, too, two parts are enough, and three products, i + j ≤ 1; what is
+left out is as little. Then sums are of scaled numbers: they leave the unit for a room near by, from
+which they go to C, with their scales undone, by vectors.
+
 A is as `split_rows` leaves it, B as `products.pack` does, its rows in the order of A's couples.
 Here two tiles of A meet two of B at a time: four tiles of sums, and for all that is read, four.
 
@@ -20,14 +24,30 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from recurra.kernels.cpu.flow import code_in, least, loop
+from recurra.kernels.cpu.host import BFLOAT16, HALVES, THIRDS, Host
 from recurra.kernels.cpu.tiles import LINE
-from recurra.kernels.cpu.vector import I8, I32, I64, POINTER, declare, integer, offset, prefetch
+from recurra.kernels.cpu.vector import (
+    F32,
+    I8,
+    I32,
+    I64,
+    POINTER,
+    Vectors,
+    declare,
+    integer,
+    offset,
+    prefetch,
+)
 
 TILE = 16  # rows, couples and columns
 CONFIGURATION_BYTES = 64
 # Pairs of a part of A and one of B, by parts of a number: each differs from the one before on one
 # side, whose tiles alone are read.
-PAIRS = {1: [(0, 0)], 3: [(0, 2), (0, 1), (1, 1), (1, 0), (0, 0), (2, 0)]}
+PAIRS = {
+    BFLOAT16: [(0, 0)],
+    HALVES: [(0, 1), (0, 0), (1, 0)],
+    THIRDS: [(0, 2), (0, 1), (1, 1), (1, 0), (0, 0), (2, 0)],
+}
 SUMS, OF_A, OF_B = 0, 4, 6  # registers: of sums [2·row + column], of A [row], of B [column]
 CONFIGURE = "configure"
 NO_ROWS = 0  # what a variable holds before `configure` was called
@@ -51,20 +71,21 @@ def _name(rows: int, columns: int, is_far: bool) -> str:
 
 
 _CONFIGURE_TYPE = ir.FunctionType(ir.VoidType(), [I64])
-# (A, lda, B, ldb, depth, C, ldc, adds, start, rows): the first as in `Matrices`. If adds ≠ 0, sums
-# are added to what C holds; else to the numbers at `start`, the same in every row, unless it is
-# null. `rows` of A's first tile, as `configure` was told.
+# (A, lda, B, ldb, scales, depth, C, ldc, adds, start, count, width): the first as in `Matrices`. If
+# adds ≠ 0, sums are added to what C holds; else to the numbers at `start`, the same in every row,
+# unless it is null. `count` rows and `width` columns of all tiles, as `configure` was told.
 _PRODUCT_TYPE = ir.FunctionType(
-    ir.VoidType(), [POINTER, I64, POINTER, I64, I64, POINTER, I64, I64, POINTER, I64]
+    ir.VoidType(),
+    [POINTER, I64, POINTER, I64, POINTER, I64, POINTER, I64, I64, POINTER, I64, I64],
 )
 
 
-def build_tiles(parts: int) -> ir.Module:
+def build_tiles(host: Host, parts: int) -> ir.Module:
     """A module with `configure` and a product for one or two tiles of A and of B."""
     module = ir.Module("matrix")
     _build_configure(ir.Function(module, _CONFIGURE_TYPE, CONFIGURE))
     for kind in _KINDS:
-        _build_product(ir.Function(module, _PRODUCT_TYPE, _name(*kind)), *kind, parts)
+        _build_product(ir.Function(module, _PRODUCT_TYPE, _name(*kind)), *kind, host, parts)
     return module
 
 
@@ -72,13 +93,15 @@ def build_tiles(parts: int) -> ir.Module:
 class Matrices:
     """What a product is of: A, rows `lda` apart; B, rows of couples `ldb` apart; C, rows `ldc`.
 
-    `depth` is how many couples A's rows have of all parts, which is how many rows B has.
+    `depth` is how many couples A's rows have of all parts, which is how many rows B has. `scales`
+    is where what undoes the scales of B's columns lies, if its parts are HALVES.
     """
 
     a: ir.Value
     lda: ir.Value
     b: ir.Value
     ldb: ir.Value
+    scales: ir.Value
     depth: ir.Value
     c: ir.Value
     ldc: ir.Value
@@ -147,10 +170,11 @@ def call_products(
             place = builder.add(place, builder.select(reads, far, integer(0)))
         a = offset(builder, of.a, builder.mul(low, of.lda))
         c = offset(builder, of.c, builder.mul(low, of.ldc))
-        numbers = [a, of.lda, of.b, of.ldb, of.depth, c, of.ldc]
+        numbers = [a, of.lda, of.b, of.ldb, of.scales, of.depth, c, of.ldc]
         numbers.append(integer(0) if adds is None else adds)
         numbers.append(ir.Constant(POINTER, None) if start is None else start)
-        builder.call(code_in(builder, table, place, _PRODUCT_TYPE), [*numbers, rows])
+        numbers += [least(builder, left, integer(2 * TILE)), columns]
+        builder.call(code_in(builder, table, place, _PRODUCT_TYPE), numbers)
 
 
 def _build_configure(function: ir.Function) -> None:
@@ -178,19 +202,23 @@ def _build_configure(function: ir.Function) -> None:
 
 
 def _build_product(
-    function: ir.Function, rows: int, columns: int, is_far: bool, parts: int
+    function: ir.Function, rows: int, columns: int, is_far: bool, host: Host, parts: int
 ) -> None:
     """If B comes from far, each step asks for what the next one reads of it."""
-    a, lda, b, ldb, depth, c, ldc, adds, start, first_rows = function.args
+    a, lda, b, ldb, scales, depth, c, ldc, adds, start, count, width = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    below = [builder.mul(first_rows, integer(i)) for i in range(rows)]
-    a_rows = [offset(builder, a, builder.mul(row, lda)) for row in below]
+    a_rows = [offset(builder, a, builder.mul(integer(i * TILE), lda)) for i in range(rows)]
+    tiles = {(i, j): SUMS + 2 * i + j for i in range(rows) for j in range(columns)}
+    to, distance = (c, ldc) if parts != HALVES else (_new_room(builder), integer(2 * TILE))
     sums = {}
-    for i in range(rows):
-        for j in range(columns):
-            row = offset(builder, c, builder.mul(below[i], ldc))
-            sums[SUMS + 2 * i + j] = offset(builder, row, integer(j * TILE)), j
-    _begin(builder, sums, ldc, adds, start)
+    for (i, j), register in tiles.items():
+        row = offset(builder, to, builder.mul(integer(i * TILE), distance))
+        sums[register] = offset(builder, row, integer(j * TILE)), j
+    if parts == HALVES:
+        for register in sums:
+            _call(builder, "tilezero", [ir.Constant(I8, register)])
+    else:
+        _begin(builder, sums, ldc, adds, start)
     with loop(builder, 0, depth, parts * TILE) as k:
         before = (-1, -1)
         for of_a, of_b in PAIRS[parts]:
@@ -206,14 +234,71 @@ def _build_product(
                 if is_far:
                     _ask(builder, b, row, ldb, parts)
             before = of_a, of_b
-            for i in range(rows):
-                for j in range(columns):
-                    numbers = (SUMS + 2 * i + j, OF_A + i, OF_B + j)
-                    _call(builder, "tdpbf16ps", [ir.Constant(I8, n) for n in numbers])
+            product = "tdpfp16ps" if parts == HALVES else "tdpbf16ps"
+            for (i, j), register in tiles.items():
+                numbers = register, OF_A + i, OF_B + j
+                _call(builder, product, [ir.Constant(I8, n) for n in numbers])
     for register, (place, _) in sums.items():
-        bytes_ = builder.mul(ldc, integer(4))
+        bytes_ = builder.mul(distance, integer(4))
         _call(builder, "tilestored64", [ir.Constant(I8, register), place, bytes_])
+    if parts == HALVES:
+        v, is_added = Vectors(builder, host), builder.icmp_signed("!=", adds, integer(0))
+        first = builder.select(is_added, c, _start_or_zeros(builder, start))
+        base = first, builder.select(is_added, ldc, integer(0))
+        undoing = offset(builder, a, depth), lda
+        _bring(v, to, (undoing, scales), base, (c, ldc), (count, width), columns)
     builder.ret_void()
+
+
+def _new_room(builder: ir.IRBuilder) -> ir.Value:
+    """For four tiles of sums, two rows of two."""
+    room = builder.alloca(ir.ArrayType(F32, 4 * TILE * TILE))
+    room.align = 4 * LINE
+    return room
+
+
+def _start_or_zeros(builder: ir.IRBuilder, start: ir.Value) -> ir.Value:
+    kind = ir.VectorType(F32, 2 * TILE)
+    zeros = builder.alloca(kind)
+    builder.store(ir.Constant(kind, [0.0] * (2 * TILE)), zeros)
+    return builder.select(
+        builder.icmp_unsigned("!=", start, ir.Constant(POINTER, None)), start, zeros
+    )
+
+
+def _bring(
+    v: Vectors,
+    room: ir.Value,
+    scales: tuple[tuple[ir.Value, ir.Value], ir.Value],
+    base: tuple[ir.Value, ir.Value],
+    to: tuple[ir.Value, ir.Value],
+    size: tuple[ir.Value, ir.Value],
+    columns: int,
+) -> None:
+    """Sums from their room to C, their scales undone.
+
+    Args:
+        v: writes the code.
+        room: where the sums are.
+        scales: what undoes those of A's rows, (address, distance), and those of B's columns.
+        base, to: (address, distance): what the sums are added to, and where they go.
+        size: rows and columns of C.
+        columns: of tiles.
+    """
+    builder, (count, width), ((of_rows, lda), of_columns) = v.builder, size, scales
+    masks = [v.mask_below(builder.sub(width, integer(j * TILE))) for j in range(columns)]
+    undoing = [v.load(offset(builder, of_columns, integer(j * TILE))) for j in range(columns)]
+    with loop(builder, 0, count) as r:
+        of_row = builder.load(offset(builder, of_rows, builder.mul(r, lda)), typ=F32, align=4)
+        row = v.spread(of_row)
+        for j in range(columns):
+            place = builder.add(builder.mul(r, integer(2 * TILE)), integer(j * TILE))
+            sums = v.mul(v.load(offset(builder, room, place)), undoing[j])
+            own, there = (
+                offset(builder, first, builder.add(builder.mul(r, distance), integer(j * TILE)))
+                for first, distance in (base, to)
+            )
+            v.store(v.fused(sums, row, v.load(own, masks[j])), there, masks[j])
 
 
 def _ask(builder: ir.IRBuilder, b: ir.Value, row: ir.Value, ldb: ir.Value, parts: int) -> None:

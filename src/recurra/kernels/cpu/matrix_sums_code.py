@@ -2,14 +2,16 @@
 
 Some rows at a time (DEPTH couples), B's columns are copied into panels, and A's turned into rows of
 couples, a strip of TILE columns after the other, each of which meets all panels before the next.
+With HALVES, each block of rows has scales of its own, behind each panel and each row of a strip.
 """
 
 from functools import cache, partial, reduce
 
 from llvmlite import ir
 
+from recurra.kernels.cpu.couples import enlarge, new_magnitude, scale_from, undoing_of
 from recurra.kernels.cpu.flow import Arguments, ceiling, each_vector, least, loop, row_of_block
-from recurra.kernels.cpu.host import Host
+from recurra.kernels.cpu.host import HALVES, Host
 from recurra.kernels.cpu.matrix import (
     TILE,
     Matrices,
@@ -25,18 +27,21 @@ from recurra.kernels.cpu.sums_code import (
     place_in_panels,
 )
 from recurra.kernels.cpu.tiles import LINE
-from recurra.kernels.cpu.vector import I64, POINTER, Vectors, integer, offset
+from recurra.kernels.cpu.vector import I32, I64, POINTER, Vectors, integer, offset
 
 DEPTH = 64  # couples of rows whose strip stays in the nearest cache
 PANEL = 2 * TILE
 
 
 def _panel_size(parts: int) -> int:
-    return parts * DEPTH * PANEL
+    return parts * DEPTH * PANEL + (PANEL if parts == HALVES else 0)
 
 
 def _strip_row(parts: int) -> int:
-    """Couples from row to row of a strip: a line more, so that rows do not want the same places."""
+    """Couples from row to row of a strip.
+
+    A line more, so that rows do not want the same places, and for what undoes their scales.
+    """
     return parts * DEPTH + LINE
 
 
@@ -60,21 +65,24 @@ def sums_of_parts(function: ir.Function, host: Host, *, parts: int) -> None:
         count = least(builder, integer(2 * DEPTH), builder.sub(given["rows"], start))
         depth = builder.mul(ceiling(builder, count, 2 * TILE), integer(TILE))
         adds = builder.zext(builder.icmp_signed(">", start, integer(0)), I64)
+        rows = builder.mul(depth, integer(parts))
         for operand in operands:
+            if parts == HALVES:
+                _scale_panels(v, operand, start, count, rows)
             _copy_panels(v, operand, start, count, depth, parts)
         with loop(builder, first, stop) as strip:
             low = builder.mul(strip, integer(TILE))
             columns = least(builder, integer(TILE), builder.sub(given["m"], low))
-            _copy_strip(given, v, start, count, low, to, parts, total)
+            _copy_strip(given, v, start, count, low, (to, rows), parts, total)
             for operand in operands:
                 with loop(builder, 0, operand.n, PANEL) as column:
                     place = place_in_panels(builder, column, PANEL, _panel_size(parts))
                     c = builder.add(builder.mul(low, operand.c_row), column)
+                    panel = offset(builder, operand.at, place)
                     matrices = Matrices(
                         *(to, integer(_strip_row(parts))),
-                        *(offset(builder, operand.at, place), integer(PANEL)),
-                        *(builder.mul(depth, integer(parts)), offset(builder, operand.c, c)),
-                        operand.c_row,
+                        *(panel, integer(PANEL), _scales(builder, panel, rows), rows),
+                        *(offset(builder, operand.c, c), operand.c_row),
                     )
                     left = least(builder, builder.sub(operand.n, column), integer(PANEL))
                     call_products(
@@ -82,6 +90,29 @@ def sums_of_parts(function: ir.Function, host: Host, *, parts: int) -> None:
                     )
     release(builder)
     builder.ret_void()
+
+
+def _scales(builder: ir.IRBuilder, panel: ir.Value, rows: ir.Value) -> ir.Value:
+    """What undoes the scales of a panel's columns lies behind its rows of couples."""
+    return offset(builder, panel, builder.mul(rows, integer(PANEL)))
+
+
+def _scale_panels(
+    v: Vectors, operand: Operand, start: ir.Value, count: ir.Value, rows: ir.Value
+) -> None:
+    """What undoes the scales of an operand's columns, into all panels."""
+    builder, largest = v.builder, new_magnitude(v)
+
+    def settle(column: ir.Value, mask: ir.Value | None) -> None:
+        builder.store(v.whole(0), largest)
+        with loop(builder, 0, count) as r:
+            (source,) = operand.rows(builder, builder.add(start, r), 1)
+            enlarge(v, largest, v.load(offset(builder, source, column), mask))
+        place = place_in_panels(builder, column, PANEL, _panel_size(HALVES))
+        scales = _scales(builder, offset(builder, operand.at, place), rows)
+        v.store(undoing_of(v, builder.load(largest, typ=v.int_type)), scales)
+
+    each_vector(v, operand.n, settle)
 
 
 def _copy_panels(
@@ -102,7 +133,8 @@ def _copy_panels(
             before = builder.mul(builder.sdiv(couple, integer(TILE)), integer(TILE * parts))
             line = builder.add(before, builder.srem(couple, integer(TILE)))
             line = offset(builder, operand.at, builder.mul(line, integer(PANEL)))
-            copy = partial(_copy_to_panel, v, sources, line, parts)
+            scales = _scales(builder, operand.at, builder.mul(depth, integer(parts)))
+            copy = partial(_copy_to_panel, v, sources, line, scales, parts)
             each_vector(v, operand.n, copy)
 
 
@@ -110,15 +142,22 @@ def _copy_to_panel(
     v: Vectors,
     sources: list[ir.Value],
     to: ir.Value,
+    scales: ir.Value,
     parts: int,
     column: ir.Value,
     mask: ir.Value | None,
 ) -> None:
-    """One vector of two rows, fewer if some are missing; `to` is their line in the first panel."""
+    """One vector of two rows, fewer if some are missing.
+
+    `to` is their line in the first panel, `scales` where what undoes its columns' scales lies.
+    """
     builder = v.builder
     values = [v.load(offset(builder, source, column), mask) for source in sources]
     values += [v.constant(0.0)] * (2 - len(values))
     place = place_in_panels(builder, column, PANEL, _panel_size(parts))
+    if parts == HALVES:
+        scale = scale_from(v, v.load(offset(builder, scales, place)))
+        values = [v.mul(value, scale) for value in values]
     for part, couples in enumerate(v.couples(*values, parts=parts)):
         v.store(couples, offset(builder, to, builder.add(place, integer(part * TILE * PANEL))))
 
@@ -129,14 +168,26 @@ def _copy_strip(
     start: ir.Value,
     count: ir.Value,
     column: ir.Value,
-    to: ir.Value,
+    strip: tuple[ir.Value, ir.Value],
     parts: int,
     total: ir.Value,
 ) -> None:
-    """A's columns from one on as rows of couples, and their sum, in the variable `total`."""
-    builder = v.builder
+    """A's columns from one on as rows of couples, and their sum, in the variable `total`.
+
+    `strip` is where they go, and how many couples a row has.
+    """
+    builder, (to, size) = v.builder, strip
     builder.store(v.constant(0.0), total)
     left = builder.sub(given["m"], column)
+    scale = None
+    if parts == HALVES:
+        source = given.at("a", builder.add(builder.mul(start, given["a_row"]), column))
+        undoing = _undoing_of_columns(v, source, given["a_row"], count, left)
+        scale = scale_from(v, undoing)
+        for i in range(TILE):
+            own = builder.extract_element(undoing, ir.Constant(I32, i))
+            place = builder.add(size, integer(i * _strip_row(parts)))
+            builder.store(own, offset(builder, to, place), align=4)
     with loop(builder, 0, count, 2 * TILE) as r:
         source = builder.add(builder.mul(builder.add(start, r), given["a_row"]), column)
         block = given.at("a", source), given["a_row"], builder.sub(count, r), left
@@ -148,14 +199,27 @@ def _copy_strip(
         with builder.if_else(is_whole) as branches:
             for branch, is_masked in zip(branches, (False, True), strict=True):
                 with branch:
-                    _turn(v, block, target, parts, total, is_masked)
+                    _turn(v, block, target, scale, parts, total, is_masked)
     add_sums(given, v, start, column, 0, TILE, builder.load(total, typ=v.type))
+
+
+def _undoing_of_columns(
+    v: Vectors, source: ir.Value, distance: ir.Value, count: ir.Value, columns: ir.Value
+) -> ir.Value:
+    """What undoes the scales of a vector's columns in `count` rows; so many columns are there."""
+    builder, largest, mask = v.builder, new_magnitude(v), v.mask_below(columns)
+    builder.store(v.whole(0), largest)
+    with loop(builder, 0, count) as r:
+        row = offset(builder, source, builder.mul(r, distance))
+        enlarge(v, largest, v.load(row, mask))
+    return undoing_of(v, builder.load(largest, typ=v.int_type))
 
 
 def _turn(
     v: Vectors,
     block: tuple[ir.Value, ir.Value, ir.Value, ir.Value],
     to: ir.Value,
+    scale: ir.Value | None,
     parts: int,
     total: ir.Value,
     is_masked: bool,
@@ -176,6 +240,8 @@ def _turn(
             vectors.append(row_of_block(v, source, distance, number, rows=there, mask=mask))
         sums = reduce(v.add, vectors, builder.load(total, typ=v.type))
         builder.store(sums, total)
+        if scale is not None:
+            vectors = [v.mul(vector, scale) for vector in vectors]
         halves.append(v.transposed(vectors))
     for i, pair in enumerate(zip(*halves, strict=True)):
         row = offset(builder, to, integer(i * _strip_row(parts)))

@@ -10,7 +10,7 @@ from torch import Tensor
 from recurra.kernels.cpu import matrix_sums_code, sums_code
 from recurra.kernels.cpu.code import tile_table
 from recurra.kernels.cpu.compiler import MachineCode, compile_cached
-from recurra.kernels.cpu.couples import row_size
+from recurra.kernels.cpu.couples import packed_depth
 from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.packing_code import PACK_ARGUMENTS, TAKE_ARGUMENTS
 from recurra.kernels.cpu.products_code import (
@@ -231,7 +231,7 @@ def pack_address(host: Host, parts: int, *, is_turned: bool) -> int:
 def packed_size(blocks: int, units: int, depth: int, host: Host, parts: int) -> int:
     """Numbers of a packed weight."""
     vectors = -(-units // host.lanes)
-    return blocks * vectors * host.lanes * row_size(depth, host, parts)
+    return blocks * vectors * host.lanes * packed_depth(depth, host, parts)
 
 
 def _packed(

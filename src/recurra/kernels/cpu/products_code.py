@@ -11,14 +11,13 @@ from functools import partial
 from llvmlite import ir
 
 from recurra.kernels.cpu.couples import (
-    BFLOAT16,
-    FLOAT32,
     couples_distance,
+    packed_rows,
     row_size_of,
     split_rows,
 )
 from recurra.kernels.cpu.flow import Arguments, build_entry, ceiling, least, loop
-from recurra.kernels.cpu.host import Host
+from recurra.kernels.cpu.host import BFLOAT16, Host
 from recurra.kernels.cpu.matrix import (
     Matrices,
     call_products,
@@ -99,7 +98,7 @@ def with_parts(name: str, parts: int) -> str:
 def possible_parts(host: Host) -> tuple[int, ...]:
     """Of how many parts this host multiplies couples; 0: plain numbers."""
     if host.has_matrix_units:
-        return 0, BFLOAT16, FLOAT32
+        return 0, BFLOAT16, host.float32_parts
     return (0, BFLOAT16) if host.multiplies_bfloat16 else (0,)
 
 
@@ -169,10 +168,11 @@ def _product_of_parts(function: ir.Function, host: Host, *, parts: int) -> None:
             column = builder.mul(vector, integer(lanes))
             width = least(builder, builder.sub(vectors, vector), integer(2))
             ldb = builder.mul(width, integer(lanes))
-            panel = builder.add(builder.mul(column, size), builder.mul(before, ldb))
+            whole = given.at("weight", builder.mul(column, packed_rows(v, size, parts)))
             there = builder.add(builder.mul(r, given["c_row"]), column)
             matrices = Matrices(
-                *(couples, couples_row, given.at("weight", panel), ldb, steps),
+                *(couples, couples_row, offset(builder, whole, builder.mul(before, ldb)), ldb),
+                *(offset(builder, whole, builder.mul(size, ldb)), steps),
                 *(given.at("c", there), given["c_row"]),
             )
             call_products(

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from recurra.kernels.cpu.compiler import MachineCode, compile_cached
-from recurra.kernels.cpu.couples import BFLOAT16
-from recurra.kernels.cpu.host import Host, find_host
+from recurra.kernels.cpu.host import BFLOAT16, Host, find_host
 from recurra.kernels.cpu.products import along_rows, linear
 from recurra.kernels.cpu.scratch import scratch
 from recurra.kernels.cpu.softmax_code import ARGUMENTS, block_words, build_softmax, panel_rows

@@ -31,9 +31,8 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from recurra.kernels.cpu.couples import BFLOAT16
 from recurra.kernels.cpu.flow import build_entry, loop
-from recurra.kernels.cpu.host import Host
+from recurra.kernels.cpu.host import BFLOAT16, Host
 from recurra.kernels.cpu.vector import F32, I32, I64, POINTER, Vectors, integer, offset
 
 PANEL_VECTORS = 2

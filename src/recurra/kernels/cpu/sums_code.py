@@ -15,9 +15,8 @@ from functools import cache, partial, reduce
 
 from llvmlite import ir
 
-from recurra.kernels.cpu.couples import BFLOAT16
 from recurra.kernels.cpu.flow import Arguments, ceiling, each_vector, least, loop, place_of
-from recurra.kernels.cpu.host import Host
+from recurra.kernels.cpu.host import BFLOAT16, Host
 from recurra.kernels.cpu.tiles import LINE, STEPS_PER_LINE
 from recurra.kernels.cpu.vector import F32, I64, POINTER, Vectors, integer, offset
 

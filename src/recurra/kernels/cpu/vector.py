@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from recurra.kernels.cpu.host import Host
+from recurra.kernels.cpu.host import BFLOAT16, HALVES, Host
 
 F32, I1, I8, I16, I32, I64 = (
     ir.FloatType(),
@@ -152,10 +152,13 @@ class Vectors:
             rows, size = moved, 2 * size
         return rows
 
-    # -- couples: two bfloat16 numbers in the place of one float32 --------------------------------
+    # -- couples: two numbers of 16 bits in the place of one float32 ------------------------------
 
     def couples(self, low: ir.Value, high: ir.Value, *, parts: int) -> list[ir.Value]:
         """Lane by lane, one vector for each part of the numbers; see `couples`."""
+        if parts == HALVES:
+            turns = [n for lane in range(self.lanes) for n in (lane, self.lanes + lane)]
+            return self._halves(low, high, turns)
         build, found = self.builder, []
         for first, second in zip(self._parts(low, parts), self._parts(high, parts), strict=True):
             bits = build.or_(build.lshr(first, self.whole(16)), second)
@@ -164,6 +167,8 @@ class Vectors:
 
     def neighbours(self, first: ir.Value, second: ir.Value, *, parts: int) -> list[ir.Value]:
         """The same of two vectors that lie one after the other, of numbers side by side."""
+        if parts == HALVES:
+            return self._halves(first, second, list(range(2 * self.lanes)))
         build, halves = self.builder, ir.VectorType(I16, 2 * self.lanes)
         upper = ir.Constant(ir.VectorType(I32, 2 * self.lanes), list(range(1, 4 * self.lanes, 2)))
         found = []
@@ -172,13 +177,26 @@ class Vectors:
             found.append(build.bitcast(bits, self.type))
         return found
 
+    def _halves(self, first: ir.Value, second: ir.Value, order: list[int]) -> list[ir.Value]:
+        """The nearest float16 of two vectors' numbers in this order, and those of what is left."""
+        build, kind = self.builder, ir.VectorType(ir.HalfType(), self.lanes)
+        places = ir.Constant(ir.VectorType(I32, 2 * self.lanes), order)
+        pair, found = [first, second], []
+        for _ in range(HALVES):
+            nearest = [build.fptrunc(a, kind) for a in pair]
+            found.append(build.bitcast(build.shuffle_vector(*nearest, places), self.type))
+            pair = [
+                build.fsub(a, build.fpext(n, self.type)) for a, n in zip(pair, nearest, strict=True)
+            ]
+        return found
+
     def _parts(self, a: ir.Value, parts: int) -> list[ir.Value]:
         """Each lane's nearest bfloat16 as the upper bits; or as many of which it is the sum.
 
         The latter are cut off, eight binary digits each, which is exact, and takes one operation.
         """
         build = self.builder
-        if parts == 1:
+        if parts == BFLOAT16:
             halves = ir.VectorType(I16, self.lanes)
             function = self._declare("llvm.x86.avx512bf16.cvtneps2bf16.512", halves, [self.type])
             nearest = build.zext(build.call(function, [a]), self.int_type)
