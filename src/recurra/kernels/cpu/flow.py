@@ -128,6 +128,13 @@ def ceiling(builder: ir.IRBuilder, a: ir.Value, b: int) -> ir.Value:
     return builder.sdiv(builder.add(a, integer(b - 1)), integer(b))
 
 
+def even(builder: ir.IRBuilder, count: ir.Value, most: int, *, step: int) -> ir.Value:
+    """The size of nearly equal pieces, as few as there are of `most`; both in whole steps."""
+    pieces = builder.mul(ceiling(builder, count, most), integer(step))
+    above = builder.add(count, builder.sub(pieces, integer(1)))
+    return builder.mul(builder.sdiv(above, pieces), integer(step))
+
+
 def ask(builder: ir.IRBuilder, arguments: ir.Value, index: int) -> ir.Value:
     """What the C function `int f(void)` whose address is an argument returns."""
     code = builder.inttoptr(argument(builder, arguments, index), POINTER)

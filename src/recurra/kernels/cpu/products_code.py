@@ -16,8 +16,8 @@ from recurra.kernels.cpu.couples import (
     row_size_of,
     split_rows,
 )
-from recurra.kernels.cpu.flow import Arguments, build_entry, ceiling, least, loop
-from recurra.kernels.cpu.host import BFLOAT16, Host
+from recurra.kernels.cpu.flow import Arguments, build_entry, ceiling, even, least, loop
+from recurra.kernels.cpu.host import BFLOAT16, HALVES, THIRDS, Host
 from recurra.kernels.cpu.matrix import (
     Matrices,
     call_products,
@@ -38,9 +38,9 @@ from recurra.kernels.cpu.tiles import MAX_VECTORS, call_tiles
 from recurra.kernels.cpu.vector import I64, POINTER, Vectors, integer, offset
 
 BLOCK_ROWS = 120  # whose couples a core's own caches hold, with a panel of the weight
-# For matrix units: the weight's columns and depth whose couples a core's own cache holds, and rows
-# whose couples of that depth the nearest cache holds.
-BLOCK_VECTORS, BLOCK_DEPTH, UNIT_ROWS = 64, 160, 16
+# For matrix units, by parts: the weight's vectors and depth whose couples a core's own cache holds.
+BLOCKS = {BFLOAT16: (80, 256), HALVES: (80, 256), THIRDS: (80, 192)}
+UNIT_ROWS = 16  # rows whose couples of that depth the nearest cache holds
 ROW_ARGUMENTS = (
     "rows", "depth", "units", "a", "a_row", "weight", "bias", "c", "c_row", "tiles", "couples",
     "couples_row", "couples_thread", "thread_number", "thread_count",
@@ -84,7 +84,7 @@ def couples_of_rows(host: Host, depth: int, parts: int) -> tuple[int, int]:
     if not parts:
         return 0, 0
     depth, rows = (
-        (min(depth, BLOCK_DEPTH), UNIT_ROWS) if host.has_matrix_units else (depth, BLOCK_ROWS)
+        (min(depth, BLOCKS[parts][1]), UNIT_ROWS) if host.has_matrix_units else (depth, BLOCK_ROWS)
     )
     row = couples_distance(depth, host, parts)
     return row, rows * row
@@ -151,14 +151,17 @@ def _product_of_parts(function: ir.Function, host: Host, *, parts: int) -> None:
     couples_row, table = given["couples_row"], builder.inttoptr(given["tiles"], POINTER)
     configuration = new_configuration(builder)
     first, stop = given.share(given["rows"])
+    most_vectors, most_depth = BLOCKS[parts]
+    block_vectors = even(builder, vectors, most_vectors, step=2)
+    block_depth = even(builder, depth, most_depth, step=2 * lanes)
     with (
-        loop(builder, 0, vectors, BLOCK_VECTORS) as low,
-        loop(builder, 0, depth, BLOCK_DEPTH) as k,
+        loop(builder, 0, vectors, block_vectors) as low,
+        loop(builder, 0, depth, block_depth) as k,
         loop(builder, first, stop, UNIT_ROWS) as r,
     ):
-        high = least(builder, vectors, builder.add(low, integer(BLOCK_VECTORS)))
+        high = least(builder, vectors, builder.add(low, block_vectors))
         count = least(builder, integer(UNIT_ROWS), builder.sub(stop, r))
-        deep = least(builder, integer(BLOCK_DEPTH), builder.sub(depth, k))
+        deep = least(builder, block_depth, builder.sub(depth, k))
         rows = given.at("a", builder.add(builder.mul(r, given["a_row"]), k)), given["a_row"]
         split_rows(v, rows, count, deep, (couples, couples_row), parts)
         steps = row_size_of(v, deep, parts)
