@@ -46,7 +46,7 @@ LOOP_CACHE_BYTES = 2_500_000
 # From such sizes on, in all directions, matrix units take less time for float32 than vectors; see
 # `matrix`. In the loop that is the depth of a product, for so many rows; a thread has rows of its
 # own where it finds so many bytes of R's parts in its core's own cache at each step.
-LEAST_UNIT_SIZE, LEAST_UNIT_ROWS, UNIT_CACHE_BYTES = 96, 16, 1_600_000
+LEAST_UNIT_SIZE, LEAST_UNIT_ROWS, UNIT_CACHE_BYTES = 96, 8, 1_600_000
 
 
 @dataclass(frozen=True, eq=False)
