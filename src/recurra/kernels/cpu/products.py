@@ -143,12 +143,11 @@ def sums_of_products(
     results = [(lent(m, n), new_numbers(m)) for n in sizes]
     threads = thread_limit() if rows * m * sum(sizes) >= LEAST_PRODUCT else 1
     if host.uses_units(parts):
-        size, tiles = (
-            matrix_sums_code.scratch_size(sizes, parts),
-            tile_table(host, parts)[0].data_ptr(),
-        )
+        depth = matrix_sums_code.block_depth(rows, m, sizes, parts)
+        size = matrix_sums_code.scratch_size(depth, sizes, parts)
+        tiles = tile_table(host, parts)[0].data_ptr()
     else:
-        size, tiles = sums_code.scratch_size(host, sizes), 0  # its tiles are in its own module
+        size, depth, tiles = sums_code.scratch_size(host, sizes), 0, 0  # it has its own
     panels = scratch(WORK, threads * size)
     operands = []
     for (b, places, first), (c, sums) in zip(rights, results, strict=True):
@@ -157,7 +156,7 @@ def sums_of_products(
         operands += [b.shape[-1], at, b_row, table, c.data_ptr(), c.stride(0), sums.data_ptr()]
     missing = [0, 0, 0, 0, 0, 0, results[0][1].data_ptr()] * (sums_code.OPERANDS - len(rights))
     values = _Values(  # in the order of SUM_ARGUMENTS
-        rows, m, left.data_ptr(), left.stride(0), panels.data_ptr(), size, tiles,
+        rows, m, left.data_ptr(), left.stride(0), panels.data_ptr(), size, tiles, depth,
         *operands, *missing, *_thread_functions(),
     )  # fmt: skip
     _code(host).run(with_parts("sums_of_products", parts), values, threads)

@@ -34,8 +34,8 @@ from recurra.kernels.cpu.packing_code import (
     take_rows,
 )
 from recurra.kernels.cpu.sums_code import SUM_ARGUMENTS, sums_of_products
-from recurra.kernels.cpu.tiles import MAX_VECTORS, call_tiles
-from recurra.kernels.cpu.vector import I64, POINTER, Vectors, integer, offset
+from recurra.kernels.cpu.tiles import LINE, MAX_VECTORS, call_tiles
+from recurra.kernels.cpu.vector import I64, POINTER, Vectors, integer, offset, prefetch
 
 BLOCK_ROWS = 120  # whose couples a core's own caches hold, with a panel of the weight
 # For matrix units, by parts: the weight's vectors and depth whose couples a core's own cache holds.
@@ -167,7 +167,11 @@ def _product_of_parts(function: ir.Function, host: Host, *, parts: int) -> None:
         steps = row_size_of(v, deep, parts)
         before = builder.mul(builder.sdiv(k, integer(2)), integer(parts))
         adds = builder.zext(builder.icmp_signed(">", k, integer(0)), I64)
+        left = builder.sub(builder.sub(stop, r), integer(UNIT_ROWS))
+        later = offset(builder, rows[0], builder.mul(integer(UNIT_ROWS), rows[1])), rows[1]
         with loop(builder, low, high, 2) as vector:
+            share = builder.sub(vector, low), builder.sub(high, low)
+            _ask_for_rows(builder, later, least(builder, integer(UNIT_ROWS), left), deep, share)
             column = builder.mul(vector, integer(lanes))
             width = least(builder, builder.sub(vectors, vector), integer(2))
             ldb = builder.mul(width, integer(lanes))
@@ -185,3 +189,21 @@ def _product_of_parts(function: ir.Function, host: Host, *, parts: int) -> None:
             )
     release(builder)
     builder.ret_void()
+
+
+def _ask_for_rows(
+    builder: ir.IRBuilder,
+    rows: tuple[ir.Value, ir.Value],
+    count: ir.Value,
+    depth: ir.Value,
+    share: tuple[ir.Value, ir.Value],
+) -> None:
+    """Ask for a panel's share of the rows that come next: of (vectors before it, all vectors)."""
+    (first, distance), (before, vectors) = rows, share
+    low, high = (
+        builder.sdiv(builder.mul(count, part), vectors)
+        for part in (before, least(builder, builder.add(before, integer(2)), vectors))
+    )
+    with loop(builder, low, high) as r, loop(builder, 0, depth, LINE) as j:
+        place = builder.add(builder.mul(r, distance), j)
+        prefetch(builder, offset(builder, first, place))

@@ -25,7 +25,7 @@ OPERANDS = 2  # that may share A
 PANEL_VECTORS = 2
 UNROLL = 4
 SUM_ARGUMENTS = (
-    "rows", "m", "a", "a_row", "scratch", "scratch_thread", "tiles",
+    "rows", "m", "a", "a_row", "scratch", "scratch_thread", "tiles", "depth",
     *(f"{name}{k}" for k in range(OPERANDS)
       for name in ("n", "b", "b_row", "places", "c", "c_row", "sums")),
     "thread_number", "thread_count",
@@ -104,7 +104,7 @@ class Operand:
 
 
 def find_operands(
-    given: Arguments, to: ir.Value, width: int, panel_size: int
+    given: Arguments, to: ir.Value, width: int, panel_size: ir.Value
 ) -> tuple[list[Operand], ir.Value]:
     """The operands, with panels of so many columns from `to` on, and where these end."""
     builder, found = given.builder, []
@@ -114,15 +114,15 @@ def find_operands(
         strides = [given[f"{name}_row{k}"] for name in "bc"]
         b, c = zip(pointers, strides, strict=True)
         found.append(Operand(given[f"n{k}"], panels, to, *b, *c, given[f"places{k}"]))
-        to = offset(builder, to, builder.mul(panels, integer(panel_size)))
+        to = offset(builder, to, builder.mul(panels, panel_size))
     return found, to
 
 
 def place_in_panels(
-    builder: ir.IRBuilder, column: ir.Value, width: int, panel_size: int
+    builder: ir.IRBuilder, column: ir.Value, width: int, panel_size: ir.Value
 ) -> ir.Value:
     """Where a column of the first row lies, from the first panel on."""
-    panel = builder.mul(builder.sdiv(column, integer(width)), integer(panel_size))
+    panel = builder.mul(builder.sdiv(column, integer(width)), panel_size)
     return builder.add(panel, builder.and_(column, integer(width - 1)))
 
 
@@ -131,7 +131,7 @@ def sums_of_products(function: ir.Function, host: Host, *, parts: int) -> None:
     tiles = [_tile(function.module, host, v, in_bfloat16) for v in range(1, PANEL_VECTORS + 1)]
     given = Arguments(function, SUM_ARGUMENTS)
     builder, columns, width = given.builder, strip_columns(host), panel_columns(host)
-    most, panel_size = panel_depth(host), _panel_size(host)
+    most, panel_size = panel_depth(host), integer(_panel_size(host))
     to = given.at("scratch", builder.mul(given.thread, given["scratch_thread"]))
     operands, to = find_operands(given, to, width, panel_size)
     column = None if in_bfloat16 else _column(function.module, host)
@@ -283,7 +283,7 @@ def _copy_to_panel(
     """One vector of a row, or of two as couples; `to` is the row's place in the first panel."""
     builder = v.builder
     values = [v.load(offset(builder, source, column), mask) for source in sources]
-    place = place_in_panels(builder, column, panel_columns(host), _panel_size(host))
+    place = place_in_panels(builder, column, panel_columns(host), integer(_panel_size(host)))
     v.store(_merged(v, values, in_bfloat16), offset(builder, to, place))
 
 
