@@ -4,25 +4,48 @@ For each row the exponentials are taken of logits less a shift, which must be ne
 logit and need not be it: here the highest among the target's and the first `SAMPLED_WORDS` words'.
 So no sum can vanish, and one can overflow only if another word's logit is 80 above all of those;
 then there is no answer, and the caller takes a slower way.
+
+Where the processor has units for whole matrices (see `matrix`), all logits of some rows are one
+product, in whose place the exponentials are taken (`_Units`); elsewhere each block of words passes
+by once (`_Sweeps`, see `softmax_code`).
 """
 
 import ctypes
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from recurra.kernels.cpu.compiler import MachineCode, compile_cached
-from recurra.kernels.cpu.host import BFLOAT16, Host, find_host
-from recurra.kernels.cpu.products import along_rows, linear
-from recurra.kernels.cpu.scratch import scratch
-from recurra.kernels.cpu.softmax_code import ARGUMENTS, block_words, build_softmax, panel_rows
+from recurra.kernels.cpu.host import BFLOAT16, HALVES, Host, find_host
+from recurra.kernels.cpu.products import (
+    along_rows,
+    linear,
+    pack,
+    pack_turned,
+    product_of_rows,
+    sums_of_products,
+)
+from recurra.kernels.cpu.scratch import new_numbers, scratch
+from recurra.kernels.cpu.softmax_code import (
+    ARGUMENTS,
+    ROW_ARGUMENTS,
+    block_words,
+    build_exponentials_of_rows,
+    build_softmax,
+    panel_rows,
+)
 from recurra.kernels.cpu.threads import openmp, thread_limit
+from recurra.kernels.schedule import Rows
 
 SAMPLED_WORDS = 256
 # below these torch's functions take less time than packing, or compiling
 LEAST_WORDS, LEAST_ROWS = 1000, 32
+# below these, units for matrices take no less time than vectors
+LEAST_UNIT_FEATURES, LEAST_UNIT_ROWS = 96, 192
+UNIT_WORDS = 4096  # whose logits exist at once, where none is kept
+WEIGHT = "softmax weight"  # scratch for it as it is packed, one way after the other
 
 
 class Gradients(NamedTuple):
@@ -34,10 +57,12 @@ class Gradients(NamedTuple):
     bias: Tensor
 
 
-def multiplies_bfloat16() -> bool:
-    """Whether `in_bfloat16` can be asked for, and saves time."""
+def multiplies_bfloat16(features: Tensor) -> bool:
+    """Whether `in_bfloat16` can be asked for, and saves time with such features."""
     host = find_host()
-    return host.multiplies_bfloat16 and not host.has_matrix_units  # whose vectors are slower
+    if host.has_matrix_units:  # its vectors are slower in bfloat16
+        return _unit_parts(features, in_bfloat16=True) > 0
+    return host.multiplies_bfloat16
 
 
 def supports(features: Tensor, weight: Tensor) -> bool:
@@ -71,21 +96,21 @@ def softmax_gradients(
         bias: (words,) or None.
         targets: (rows,), int64, in 0..words-1.
         share: (rows,), of each row in the result; 0 leaves it out.
-        chunk_rows: rows whose exponentials exist at once, rounded up to a panel.
+        chunk_rows: rows whose exponentials exist at once, rounded up by less than a panel.
         in_bfloat16: round the products' operands; all sums stay in float32.
 
     Returns:
         None if a sum overflowed or a number is not finite.
     """
     weight, features = weight.contiguous(), features.contiguous()
-    rows, width = len(features), panel_rows(find_host())
+    rows = len(features)
     b = weight.new_zeros(len(weight)) if bias is None else bias.contiguous()
     at_target, shift = _at_target_and_shift(features, weight, b, targets, in_bfloat16)
-    work = _Work(weight, b, in_bfloat16)
-    work.keep(min(-(-rows // width), -(-chunk_rows // width)))
+    work = _work(features, weight, b, in_bfloat16)
+    step = work.keep(min(rows, chunk_rows))
     totals, d_features = features.new_empty(rows), torch.empty_like(features)
-    for start in range(0, rows, work.panels * width):
-        part = slice(start, min(start + work.panels * width, rows))
+    for start in range(0, rows, step):
+        part = slice(start, min(start + step, rows))
         total, summed = work.exponentials(features[part], shift[part])
         scale = share[part] / total
         totals[part] = total
@@ -120,7 +145,7 @@ def target_log_probabilities(
     weight, features = weight.contiguous(), features.contiguous()
     b = weight.new_zeros(len(weight)) if bias is None else bias.contiguous()
     at_target, shift = _at_target_and_shift(features, weight, b, targets, in_bfloat16)
-    log_p = at_target - shift - _Work(weight, b, in_bfloat16).sums(features, shift).log()
+    log_p = at_target - shift - _work(features, weight, b, in_bfloat16).sums(features, shift).log()
     return log_p if torch.isfinite(log_p).all() else None
 
 
@@ -136,13 +161,91 @@ def _at_target_and_shift(
     )
     if in_bfloat16:  # the target's logit is one of those in the sum, and must not be above it
         features, of_targets = (t.bfloat16().float() for t in (features, of_targets))
-    sample = linear(features, some, of_some, find_host(), parts=BFLOAT16 if in_bfloat16 else 0)
+    parts = BFLOAT16 if in_bfloat16 else _unit_parts(features, in_bfloat16=False)
+    sample = linear(features, some, of_some, find_host(), parts=parts)
     at_target = (features * of_targets).sum(1) + bias[targets]
     return at_target, torch.maximum(sample.amax(1), at_target)
 
 
-class _Work:
-    """The memory of one call and the code that fills it; layouts: see `softmax_code`."""
+def _unit_parts(features: Tensor, *, in_bfloat16: bool) -> int:
+    """In how many parts units for matrices multiply (see `couples`); 0: they do not, or slower.
+
+    With three parts they took 0.9 to 1.5 times as long as vectors (Granite Rapids).
+    """
+    host, (rows, size) = find_host(), features.shape
+    if not host.has_matrix_units or rows < LEAST_UNIT_ROWS or size < LEAST_UNIT_FEATURES:
+        return 0
+    if in_bfloat16:
+        return BFLOAT16
+    return HALVES if host.float32_parts == HALVES else 0
+
+
+def _work(features: Tensor, weight: Tensor, bias: Tensor, in_bfloat16: bool) -> "_Units | _Sweeps":
+    parts = _unit_parts(features, in_bfloat16=in_bfloat16)
+    return _Units(weight, bias, parts) if parts else _Sweeps(weight, bias, in_bfloat16)
+
+
+class _Units:
+    """One call by units for matrices: rows of exponentials of all words, between products."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, parts: int) -> None:
+        self.weight, self.bias, self.parts, self.host = weight, bias, parts, find_host()
+        self.e = self.d_weight = weight
+        self.d_bias = bias
+
+    def keep(self, rows: int) -> int:
+        """How many rows to give at once."""
+        return rows
+
+    def sums(self, features: Tensor, shift: Tensor) -> Tensor:
+        """Σ_w e, (rows,)."""
+        sums = torch.zeros_like(shift)
+        for start in range(0, len(self.weight), UNIT_WORDS):
+            words = slice(start, start + UNIT_WORDS)
+            packed = self._packed(self.weight[words])
+            sums += self._exponentials(features, packed, self.bias[words], shift, "logits")[1]
+        return sums
+
+    def exponentials(self, features: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        """Σ_w e, (rows,), and Σ_w e·w, (rows, size)."""
+        packed = self._packed(self.weight)
+        self.e, sums = self._exponentials(features, packed, self.bias, shift, "exponentials")
+        turned = pack_turned(self.weight, self.host, WEIGHT, parts=self.parts)
+        size = self.weight.shape[1]
+        return sums, product_of_rows(self.e, turned, size, None, self.host, parts=self.parts)
+
+    def gradients(self, features: Tensor, scale: Tensor, *, adds: bool) -> None:
+        """Write d_weight and d_bias, or add to them, from the exponentials."""
+        rights = [Rows(features * scale.unsqueeze(1)), Rows(scale.unsqueeze(1))]
+        (d_weight, _), (d_bias, _) = sums_of_products(self.e, rights, self.host, parts=self.parts)
+        if adds:
+            self.d_weight += d_weight
+            self.d_bias += d_bias.squeeze(1)
+        else:
+            self.d_weight, self.d_bias = d_weight, d_bias.squeeze(1)
+
+    def _packed(self, weight: Tensor) -> Tensor:
+        return pack(weight, len(weight), self.host, WEIGHT, parts=self.parts)
+
+    def _exponentials(
+        self, features: Tensor, packed: Tensor, bias: Tensor, shift: Tensor, name: str
+    ) -> tuple[Tensor, Tensor]:
+        """e, (rows, words), in the scratch of this name, and Σ_w e, (rows,)."""
+        room = partial(scratch, name)
+        e = product_of_rows(
+            features, packed, len(bias), bias, self.host, parts=self.parts, memory=room
+        )
+        sums, found = new_numbers(len(e)), openmp()
+        values = (ctypes.c_int64 * len(ROW_ARGUMENTS))(  # in their order
+            *(*e.shape, e.data_ptr(), e.stride(0), shift.data_ptr(), sums.data_ptr()),
+            *(found["thread_number"], found["thread_count"]),
+        )
+        _rows_code(self.host).run("exponentials_of_rows", values, thread_limit())
+        return e, sums
+
+
+class _Sweeps:
+    """One call by vectors: its memory, and the code that fills it, as `softmax_code` has them."""
 
     def __init__(self, weight: Tensor, bias: Tensor, in_bfloat16: bool) -> None:
         self.host, self.in_bfloat16 = find_host(), in_bfloat16
@@ -158,9 +261,9 @@ class _Work:
         self.panels, self.e, self.e_by_words = 0, bias, bias
         self.d_weight, self.d_bias = weight, bias
 
-    def keep(self, panels: int) -> None:
-        """Make room for the exponentials of so many panels, and for gradients."""
-        block = block_words(self.host)
+    def keep(self, rows: int) -> int:
+        """Make room for so many rows' exponentials, and for gradients; whole panels of them."""
+        panels, block = -(-rows // self.width), block_words(self.host)
         blocks = -(-self.words // block)
         count = panels * blocks * block * self.width // (2 if self.in_bfloat16 else 1)
         self.panels, self.e = panels, scratch("exponentials", count)
@@ -169,6 +272,7 @@ class _Work:
             self.weight_by_words = along_rows(self.numbers, self.host)
         self.d_weight = self.bias.new_empty(self.words, self.size)
         self.d_bias = torch.empty_like(self.bias)
+        return panels * self.width
 
     def sums(self, features: Tensor, shift: Tensor) -> Tensor:
         """Σ_w e, (rows,)."""
@@ -237,3 +341,9 @@ def _code(host: Host, size: int, *, in_bfloat16: bool) -> MachineCode:
     return compile_cached(
         name, str(size), lambda: build_softmax(host, size, in_bfloat16=in_bfloat16), host
     )
+
+
+@cache
+def _rows_code(host: Host) -> MachineCode:
+    name = "softmax-rows"
+    return compile_cached(name, name, lambda: build_exponentials_of_rows(host), host)

@@ -31,7 +31,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from recurra.kernels.cpu.flow import build_entry, loop
+from recurra.kernels.cpu.flow import Arguments, build_entry, each_vector, loop
 from recurra.kernels.cpu.host import BFLOAT16, Host
 from recurra.kernels.cpu.vector import F32, I32, I64, POINTER, Vectors, integer, offset
 
@@ -42,6 +42,9 @@ UNROLL = 4
 ARGUMENTS = (
     "words", "panels", "x", "weight", "weight_by_words", "bias", "shift", "e", "e_by_words", "sums",
     "d_x", "y", "d_weight", "d_bias", "adds", "thread_number", "thread_count",
+)  # fmt: skip
+ROW_ARGUMENTS = (
+    "rows", "columns", "e", "e_row", "shift", "sums", "thread_number", "thread_count",
 )  # fmt: skip
 
 
@@ -74,6 +77,38 @@ def build_softmax(host: Host, features: int, *, in_bfloat16: bool) -> ir.Module:
         function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, I64, I64]), name)
         emit(function)
         build_entry(module, function, ARGUMENTS)
+    return module
+
+
+def build_exponentials_of_rows(host: Host) -> ir.Module:
+    """A module with `exponentials_of_rows`, by a team, too: rows of logits, in whose place their
+    exponentials less each row's shift come, and each row's sum."""
+    module = ir.Module("softmax_rows")
+    type_ = ir.FunctionType(ir.VoidType(), [POINTER, I64, I64])
+    function = ir.Function(module, type_, "exponentials_of_rows")
+    given = Arguments(function, ROW_ARGUMENTS)
+    builder, v = given.builder, Vectors(given.builder, host)
+    with builder.goto_entry_block():
+        total = builder.alloca(v.type)
+    first, stop = given.share(given["rows"])
+    with loop(builder, first, stop) as r:
+        row = given.at("e", builder.mul(r, given["e_row"]))
+        shift = v.spread(builder.load(given.at("shift", r), typ=F32, align=4))
+        builder.store(v.constant(0.0), total)
+
+        def replace(j: ir.Value, mask: ir.Value | None) -> None:
+            place = offset(builder, row, j)
+            value = v.exp(v.sub(v.load(place, mask), shift))
+            v.store(value, place, mask)
+            if mask is not None:
+                value = v.where(mask, value, v.constant(0.0))
+            builder.store(v.add(builder.load(total, typ=v.type), value), total)
+
+        each_vector(v, given["columns"], replace)
+        of_row = v.total(builder.load(total, typ=v.type))
+        builder.store(of_row, given.at("sums", r), align=4)
+    builder.ret_void()
+    build_entry(module, function, ROW_ARGUMENTS)
     return module
 
 
