@@ -107,7 +107,7 @@ class Graph:
         return found.value if found.op == "constant" else None
 
     def add(self, op: str, *args: int) -> int:
-        """The node of an operation, simplified where that changes no result."""
+        """The node of an operation, simplified where that changes a result by rounding at most."""
         if op not in ("where", "and", "or", "not"):
             args = tuple(self._as_number(a) for a in args)
         simpler = self._simplify(op, args)
@@ -143,13 +143,59 @@ class Graph:
             return args[0]
         if op == "neg" and self.nodes[args[0]].op == "neg":
             return self.nodes[args[0]].args[0]
-        if op == "row_sum" and values[0] == 0.0:
-            return args[0]
-        if op == "row_sum" and self._is_row[args[0]]:
-            return self.add("mul", args[0], self.size())
+        if op == "add" and self.nodes[args[0]].op == "add" and args[1] in self.nodes[args[0]].args:
+            return self._with_twice(*args)
+        if op == "row_sum":
+            return self._simplify_sum(args[0])
         if op == "row_max" and self._is_row[args[0]]:
             return args[0]
         return None
+
+    def _with_twice(self, total: int, term: int) -> int:
+        """`(a + term) + term`, as a square's derivative has it, with one addition."""
+        first, second = self.nodes[total].args
+        other = first if second == term else second
+        factor, rest = self._split(term)
+        twice = self.add("mul", self.constant(2.0), factor)
+        return self.add("add", other, self.add("mul", twice, rest))
+
+    def _simplify_sum(self, node: int) -> int | None:
+        """A row's sum with what is one number for the row before it, and without what is zero.
+
+        So it waits for no other sum: the gradient of a normalised row then needs one pass, not two.
+        """
+        found = self.nodes[node]
+        if self._is_row[node]:
+            return self.add("mul", node, self.size())
+        if self._sums_to_zero(node):
+            return self.constant(0.0)
+        if found.op == "neg":
+            return self.add("neg", self.add("row_sum", *found.args))
+        factor, rest = self._split(node)
+        if rest != node:
+            return self.add("mul", factor, self.add("row_sum", rest))
+        if found.op in ("add", "sub") and any(map(self._sums_to_zero, found.args)):
+            return self.add(found.op, *(self.add("row_sum", a) for a in found.args))
+        return None
+
+    def _split(self, node: int) -> tuple[int, int]:
+        """(number for the row, value) whose product a node is; the number may be one."""
+        found = self.nodes[node]
+        if found.op == "mul" and not self._is_row[node]:
+            for factor, rest in (found.args, found.args[::-1]):
+                if self._is_row[factor]:
+                    return factor, rest
+        return self.constant(1.0), node
+
+    def _sums_to_zero(self, node: int) -> bool:
+        """Whether a value is what a row's mean was taken from, or a multiple of that."""
+        found = self.nodes[node]
+        if found.op == "sub":
+            mean = self.nodes[found.args[1]]
+            share = Node("div", (self.constant(1.0), self.size()))
+            total = Node("row_sum", found.args[:1])
+            return mean.op == "mul" and [self.nodes[a] for a in mean.args] == [total, share]
+        return self._split(node)[1] != node and self._sums_to_zero(self._split(node)[1])
 
     def needed(self, outputs: Iterable[int], available: Iterable[int] = ()) -> list[int]:
         """The nodes that outputs are computed from, in order, stopping at available ones."""

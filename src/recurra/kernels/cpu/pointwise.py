@@ -60,7 +60,8 @@ class Passes:
         wanted = [self.graph.nodes[n].args[0] for n in self.reductions(index)]
         if index == self.last:
             wanted += [node for node, _ in self.phase.stores]
-        return [n for n in wanted if not self.graph.is_row(n)]
+        # those that others are computed from come first: if one waits in scratch, they need not
+        return sorted({n for n in wanted if not self.graph.is_row(n)})
 
     def _settle(self, node: int, index: int) -> None:
         """See that a value can be had in a pass: note what has to wait in scratch."""
