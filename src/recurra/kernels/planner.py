@@ -209,8 +209,33 @@ class _Planner:
                 keep.append(node)
             else:
                 stack.extend(graph.nodes[node].args)
-        for node in sorted(keep):
-            storage.kept[node] = self._find_place(node, folded, part is self.out_part)
+        for node, source in sorted(self._further_on(part, known, keep, depends - moving).items()):
+            storage.kept[node] = self._find_place(node, source, folded, part is self.out_part)
+
+    def _further_on(
+        self, part: _Traced, known: Mapping[int, Places], keep: list[int], can_keep: set[int]
+    ) -> dict[int, int]:
+        """What to keep where a value is only used to make another, with numbers of the row.
+
+        The gradients of a normalised row ask for its distance from the mean, and neither for the
+        row nor for its mean. Each node comes with the one in whose place it is kept.
+        """
+        graph, targets = self.graph, [*part.gradients.values()]
+        available = {*known, *self.storage.kept}
+        computed = set(graph.needed(targets, available.union(keep))) - available.union(keep)
+        found = {}
+        for source in keep:
+            node = source
+            while node not in targets and len(users := graph.users(node, computed)) == 1:
+                (user,) = users
+                numbers = {a for a in graph.nodes[user].args if a != node}
+                are_of_row = all(map(graph.is_row, numbers)) and numbers & can_keep
+                if user not in can_keep or not are_of_row:
+                    break
+                node = user
+            found[node] = source
+        needed = graph.needed(targets, available.union(found))
+        return {node: source for node, source in found.items() if node in needed}
 
     def _is_dear(self, node: int, known: Mapping[int, Places]) -> bool:
         found = self.graph.nodes[node]
@@ -219,16 +244,18 @@ class _Planner:
         is_one_away = all(a in known for a in found.args)
         return found.op in DEAR and not (len(found.args) == 1 and is_one_away)
 
-    def _find_place(self, node: int, folded: Mapping[int, int], is_output: bool) -> Place:
-        storage, found = self.storage, self.graph.nodes[node]
+    def _find_place(
+        self, node: int, source: int, folded: Mapping[int, int], is_output: bool
+    ) -> Place:
+        storage, found = self.storage, self.graph.nodes[source]
         if self.graph.is_row(node):
             storage.numbers += 1
             return Place("numbers", storage.numbers - 1)
         if is_output:
             storage.output_blocks += 1
             return Place("saved_output", storage.output_blocks - 1)
-        if node in folded:
-            return self._take_gate(folded[node])
+        if source in folded:
+            return self._take_gate(folded[source])
         if found.op == "input" and found.name[0] == "x":
             return self._take_gate(int(found.name[1:]))
         if storage.free_gates:
