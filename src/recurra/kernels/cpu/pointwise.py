@@ -2,8 +2,9 @@
 
 Graphs with sums over the row need several passes: what a sum goes into can only begin when the
 row is through. Pass p computes what needs p sums after one another. Values that a later pass needs
-again are computed again if that is cheap, and otherwise wait in scratch memory. Everything is
-stored in the last pass, so that no pass reads what an earlier one has overwritten.
+again are computed again if that is cheap, and otherwise wait in scratch memory; results for places
+that nothing is loaded from are stored at once, and wait there. All else is stored in the last pass,
+so that no pass reads what an earlier one has overwritten.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ Address = Callable[[Place], ir.Value]
 
 
 class Passes:
-    """In which pass each of a phase's values is ready, and which values wait in scratch."""
+    """In which pass each of a phase's values is ready, and where values wait for a later pass."""
 
     def __init__(self, graph: Graph, phase: Pointwise) -> None:
         self.graph, self.phase = graph, phase
@@ -33,7 +34,9 @@ class Passes:
             self.ready[node] = self._ready(node)
         self.last = max(self.ready.values(), default=0)
         self.scratch: dict[int, int] = {}
-        self.scalars: dict[int, int] = {}
+        self.placed: dict[int, Place] = {}
+        loaded = {place for places in phase.loads.values() for place in places}
+        self._free = {n: p for n, p in phase.stores if p not in loaded | phase.adds}
         for index in range(self.last + 1):
             for node in self.computed(index):
                 self._settle(node, index)
@@ -59,7 +62,7 @@ class Passes:
         """Values per unit that a pass must have: for its sums, or in the last one to store."""
         wanted = [self.graph.nodes[n].args[0] for n in self.reductions(index)]
         if index == self.last:
-            wanted += [node for node, _ in self.phase.stores]
+            wanted += [n for n, place in self.phase.stores if self.placed.get(n) != place]
         # those that others are computed from come first: if one waits in scratch, they need not
         return sorted({n for n in wanted if not self.graph.is_row(n)})
 
@@ -67,21 +70,24 @@ class Passes:
         """See that a value can be had in a pass: note what has to wait in scratch."""
         if self.is_at_hand(node):
             return
-        if self.ready[node] < index and self._is_worth_keeping(node, index):
+        if self.ready[node] < index and node in self._free:
+            self.placed[node] = self._free[node]
+        elif self.ready[node] < index and self._is_worth_keeping(node):
             self.scratch[node] = len(self.scratch)
-            self._settle_again(node, self.ready[node])
-            return
-        self._settle_again(node, index)
+        self._settle_again(node, self.ready[node] if self.waits(node) else index)
 
     def _settle_again(self, node: int, index: int) -> None:
         for argument in self.graph.nodes[node].args:
             self._settle(argument, index)
 
     def is_at_hand(self, node: int) -> bool:
-        """Loads, whole-row numbers, and what waits in scratch."""
-        return node in self.phase.loads or self.graph.is_row(node) or node in self.scratch
+        """Loads, whole-row numbers, and what waits."""
+        return node in self.phase.loads or self.graph.is_row(node) or self.waits(node)
 
-    def _is_worth_keeping(self, node: int, index: int) -> bool:
+    def waits(self, node: int) -> bool:
+        return node in self.scratch or node in self.placed
+
+    def _is_worth_keeping(self, node: int) -> bool:
         return self.graph.nodes[node].op in DEAR or self._effort(node) > CHEAP
 
     def _effort(self, node: int) -> int:
@@ -198,10 +204,9 @@ class RowEmitter:
         values: dict[int, ir.Value] = {}
         for node in self.passes.computed(index):
             self._value(node, index, j, mask, values)
-        for node, slot_index in self.passes.scratch.items():
+        for node in (*self.passes.scratch, *self.passes.placed):
             if self.passes.ready[node] == index:
-                value = self._value(node, index, j, mask, values)
-                self.v.store(value, offset(self.builder, self.scratch(slot_index), j))
+                self._put_by(node, self._value(node, index, j, mask, values), j, mask)
         for node, slot in sums.items():
             value = values[self.graph.nodes[node].args[0]]
             if mask is not None:
@@ -209,6 +214,12 @@ class RowEmitter:
             self._add_to_sum(node, slot, value)
         if index == self.passes.last:
             self._store(j, mask, values)
+
+    def _put_by(self, node: int, value: ir.Value, j: ir.Value, mask: ir.Value | None) -> None:
+        """Store what waits for a later pass; scratch has room for whole vectors."""
+        place = self.passes.placed.get(node)
+        base = self.scratch(self.passes.scratch[node]) if place is None else self.base[place]
+        self.v.store(value, offset(self.builder, base, j), None if place is None else mask)
 
     def _add_to_sum(self, node: int, slot: ir.Value, value: ir.Value) -> None:
         align = 4 * self.host.lanes
@@ -234,14 +245,18 @@ class RowEmitter:
                 for more in loaded[1:]:
                     total = self.v.add(total, more)
                 values[node] = total
-            elif node in self.passes.scratch and self.passes.ready[node] < index:
-                slot = self.scratch(self.passes.scratch[node])
-                values[node] = self.v.load(offset(self.builder, slot, j))
+            elif self.passes.waits(node) and self.passes.ready[node] < index:
+                values[node] = self._take_up(node, j, mask)
             else:
                 found = self.graph.nodes[node]
                 args = [self._value(a, index, j, mask, values) for a in found.args]
                 values[node] = self.v.apply(found.op, *args)
         return values[node]
+
+    def _take_up(self, node: int, j: ir.Value, mask: ir.Value | None) -> ir.Value:
+        if node in self.passes.placed:
+            return self._load(self.passes.placed[node], j, mask)
+        return self.v.load(offset(self.builder, self.scratch(self.passes.scratch[node]), j))
 
     def _load(self, place: Place, j: ir.Value, mask: ir.Value | None) -> ir.Value:
         return self.v.load(offset(self.builder, self.base[place], j), mask)
@@ -249,7 +264,7 @@ class RowEmitter:
     def _store(self, j: ir.Value, mask: ir.Value | None, values: dict[int, ir.Value]) -> None:
         new = []
         for node, place in self.phase.stores:
-            if place.buffer == "numbers":
+            if place.buffer == "numbers" or self.passes.placed.get(node) == place:
                 continue
             value = self.rows[node] if node in self.rows else values[node]
             if place in self.phase.adds:
