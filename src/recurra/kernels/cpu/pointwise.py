@@ -7,7 +7,7 @@ that nothing is loaded from are stored at once, and wait there. All else is stor
 so that no pass reads what an earlier one has overwritten.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
@@ -109,6 +109,7 @@ class RowEmitter:
         scratch: the address of this thread's scratch, `padded` numbers a block.
         first, stop: the range of vectors of units.
         units: how many units there are; the last vector may be partly beyond.
+        upcoming: blocks of the next row, which the last pass asks the memory for.
     """
 
     def __init__(
@@ -122,11 +123,12 @@ class RowEmitter:
         first: ir.Value,
         stop: ir.Value,
         units: ir.Value,
+        upcoming: Sequence[ir.Value] = (),
     ) -> None:
         self.builder, self.host, self.graph, self.phase = builder, host, graph, phase
         self.v = Vectors(builder, host)
         self.scratch, self.first, self.stop, self.units = scratch, first, stop, units
-        self.passes = Passes(graph, phase)
+        self.passes, self.upcoming = Passes(graph, phase), upcoming
         places = {p for load in phase.loads.values() for p in load} | {p for _, p in phase.stores}
         self.base = {p: address(p) for p in sorted(places, key=lambda p: (p.buffer, p.block))}
         self.rows: dict[int, ir.Value] = {}
@@ -202,6 +204,8 @@ class RowEmitter:
         self, index: int, j: ir.Value, mask: ir.Value | None, sums: dict[int, ir.Value]
     ) -> None:
         values: dict[int, ir.Value] = {}
+        for block in self.upcoming if index == self.passes.last else ():
+            self.v.prefetch(offset(self.builder, block, j), nearness=3)
         for node in self.passes.computed(index):
             self._value(node, index, j, mask, values)
         for node in (*self.passes.scratch, *self.passes.placed):
