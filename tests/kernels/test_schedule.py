@@ -4,7 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recurra.kernels.schedule import TABLE_COLUMNS, make_schedule
+from recurra.kernels.cpu.rows_code import TABLE_COLUMNS
+from recurra.kernels.schedule import make_schedule
 
 
 @given(
@@ -35,10 +36,8 @@ def test_every_step_finds_its_row_and_its_old_state(time, shares, groups, is_rev
             at_work = [r for r in own if schedule.lengths[r] > step]
             assert at_work == list(own)[: entry["count"]]
             assert entry["row"] == expected_row
-            assert (entry["other_state"], entry["other_previous"]) == (
-                entry["state"],
-                entry["previous"],
-            )
+            turns = [i % 2 * batch + first_rows[group] for i in (step + 1, step)]
+            assert [entry["other_state"], entry["other_previous"]] == turns
             for member, r in enumerate(at_work):
                 row, b = entry["row"] + member, int(schedule.order[r])
                 t = lengths[b] - 1 - step if is_reverse else step
@@ -51,4 +50,7 @@ def test_every_step_finds_its_row_and_its_old_state(time, shares, groups, is_rev
             expected_row += len(at_work)
     assert steps_done == schedule.lengths.tolist()
     assert schedule.last.tolist() == state
+    assert schedule.last_of_two.tolist() == [
+        lengths[b] % 2 * batch + r for r, b in enumerate(schedule.order)
+    ]
     assert torch.equal(schedule.kept, places)

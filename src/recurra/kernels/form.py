@@ -60,8 +60,7 @@ class Form:
     @cached_property
     def keeps_sequence(self) -> tuple[bool, ...]:
         """Whether a state is there for every step, or only for the last two."""
-        keeps_all = self.options.needs_gradient or self.options.all_states
-        return (True,) + (keeps_all,) * (len(self.cell.states) - 1)
+        return (True,) + (self.options.keeps_all,) * (len(self.cell.states) - 1)
 
     @cached_property
     def kept(self) -> dict[str, int]:
@@ -155,14 +154,16 @@ class Form:
 
     def run_forward(
         self, run: "Scan", parameters: Parameters, gates: Tensor | None, x: Tensor | None
-    ) -> Tensors:
-        """The loop, on the scan's buffers; the last states.
+    ) -> tuple[Tensors, Tensors]:
+        """The loop, on the scan's buffers; the sequences of states, and the last ones.
+
+        Sequences, of those that are asked for, are (time, batch, size), zero past each length.
 
         Args:
             run: its states are filled, but for the rows of steps that are not real.
             parameters: of the layer.
             gates: the input's products; if x is given, room for them, or None if none is kept.
-            x: in rows, for the loop to multiply by W; see `takes_input`.
+            x: rows t·batch + b, for the loop to multiply by W; see `takes_input`.
         """
         raise NotImplementedError
 
@@ -184,7 +185,7 @@ class Form:
             back: buffers; `gates` and `inner` are filled.
             sequences: gradients of the first states' sequences, (time, batch, size), or None.
             last: gradients of the last states, or None.
-            grad_x: in rows, for the gradient of x, to be filled; see `gives_input`.
+            grad_x: rows t·batch + b, for the gradient of x, to be filled; see `gives_input`.
             needs_state: see above.
         """
         raise NotImplementedError

@@ -57,7 +57,7 @@ def scan_backward(
     """
     outline, back = run.outline, _buffers(run)
     form, grad_x = outline.form, None
-    if needs_x and outline.gives_input:
+    if needs_x and outline.sizes.gives_input:
         grad_x = _input_room(outline, x)
     state = form.run_backward(
         run, back, parameters, sequences, last, grad_x, needs_state=needs_state
@@ -90,10 +90,8 @@ def _buffers(run: Scan) -> Back:
 
 def _input_room(outline: Outline, x: Tensor) -> Tensor:
     """Memory for the gradient of x, of whole vectors, which the loop writes."""
-    width, inputs = outline.form.padded(outline.inputs), outline.inputs
-    if not outline.is_full:
-        return x.new_empty(outline.schedule.rows, width)[:, :inputs]
-    if width == inputs:
+    width, inputs = outline.form.padded(outline.sizes.inputs), outline.sizes.inputs
+    if width == inputs or not outline.sizes.is_full:  # rows that are spread are no whole vectors
         return x.new_empty(x.shape)
     time, batch, _ = x.shape
     room = x.new_empty(time * batch * width)
@@ -101,16 +99,17 @@ def _input_room(outline: Outline, x: Tensor) -> Tensor:
 
 
 def _input_gradient(
-    run: Scan, blocks: Tensor, rows: Tensor | None, x: Tensor, parameters: Parameters
+    run: Scan, blocks: Tensor, made: Tensor | None, x: Tensor, parameters: Parameters
 ) -> Tensor:
-    """Of x; `rows`: of those that are kept, if the loop made it."""
-    outline, form = run.outline, run.outline.form
-    if rows is None:
-        weight = form.ordered(parameters.weight_ih, form.input_order)
-        rows = form.times(blocks, weight, is_full=outline.is_full and run.rows is None)
-    if not outline.is_full and run.rows is None:
-        rows = form.spread(rows, outline.schedule)
-    return rows if rows.shape == x.shape else rows.view(x.shape)
+    """Of x; `made`: by the loop, or None."""
+    if made is not None:
+        return made
+    (sizes, schedule), form = run.outline, run.outline.form
+    weight = form.ordered(parameters.weight_ih, form.input_order)
+    rows = form.times(blocks, weight, is_full=sizes.is_full and run.rows is None)
+    if not sizes.is_full and run.rows is None:
+        rows = form.spread(rows, schedule)
+    return rows.view(x.shape)
 
 
 def _weight_gradients(run: Scan, back: Back, blocks: Tensor, x: Tensor) -> Parameters:

@@ -112,9 +112,7 @@ def _(  # type: ignore[no-untyped-def]
     results = [*sequences, *(torch.empty_like(s) for s in state)]
     if keeps:
         wishes = _controls(controls, has_controls, is_reverse)
-        options = options_for(
-            kind, wishes, all_states=all_states, needs_gradient=True, in_bfloat16=in_bfloat16
-        )
+        options = options_for(kind, wishes, all_states, True, in_bfloat16)
         hidden = parameters.weight_ih.shape[0] // len(kind.gates)
         sizes = (time, batch, hidden, state[0].shape[1])
         shapes = kept_shapes(plan_for(kind, options), *sizes)

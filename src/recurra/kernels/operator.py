@@ -59,7 +59,7 @@ def scan_with_gradient(
     setup = Setup(outline, controls, tuple([p is not None for p in parameters[:6]]))
     apply = _Scan.apply if any(map(is_functorch_wrapped_tensor, tensors)) else _apply_at_once
     results = apply(setup, (x, state, parameters), *tensors)  # type: ignore[no-untyped-call]
-    count = len(outline.sequences)
+    count = len(outline.sizes.sequences)
     return results[:count], results[count:]
 
 
@@ -91,7 +91,7 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         setup: Setup = ctx.setup
-        count, states = len(setup.outline.sequences), len(setup.outline.form.cell.states)
+        count, states = len(setup.outline.sizes.sequences), len(setup.outline.form.cell.states)
         tensors, needs = ctx.saved_tensors[:-count], ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():
             return None, None, *_by_reference(setup, tensors, gradients, needs)
@@ -127,7 +127,7 @@ def _by_reference(
     x, state, parameters = _unpack(setup, tensors)
     outline = setup.outline
     sequences, last = scan(outline.form.cell, x, state, parameters, setup.controls)
-    results = [*sequences[: len(outline.sequences)], *last]
+    results = [*sequences[: len(outline.sizes.sequences)], *last]
     pairs = [(r, g) for r, g in zip(results, gradients, strict=True) if g is not None]
     wanted = [t for t, needed in zip(tensors, needs, strict=True) if needed]
     found = iter(

@@ -43,6 +43,11 @@ class Options(NamedTuple):
     has_input: bool = False  # the input's products are part of each step
     is_step: bool = False  # the only step, of a stream: weights are read as they lie
 
+    @property
+    def keeps_all(self) -> bool:
+        """Whether states but the first are kept for every step, too; else for two in turn."""
+        return self.needs_gradient or self.all_states
+
 
 @dataclass(frozen=True)
 class Place:

@@ -45,44 +45,57 @@ class Wishes(NamedTuple):
     in_bfloat16: bool = False
 
 
-class Outline:
-    """What is known of a scan before its tensors are there.
+class Sizes:
+    """What is known of a scan before its rows and its tensors are there.
 
-    Most batches are full and have no masks; of these each size has one outline, so that a call
-    decides nothing anew: a small layer's whole step takes as long as a hundred decisions.
+    Made once for each form, so that a call decides nothing anew: a small layer's whole step takes
+    as long as a hundred decisions.
 
     Attributes:
-        form, schedule: sizes and code; rows.
+        form: sizes and code.
         inputs: columns of the input.
         is_full: whether all rows are as long as the batch.
         takes_input, gives_input: whether the loop multiplies the input, and makes its gradient.
-        kept_sizes: name, rows and columns of what the loop keeps, without gradients for one step.
-            The gates only if the loop makes them: else each step's are in the place of those
-            before.
-        state_sizes: a name if it is scratch, rows and columns of each state's buffer. A state is
-            there at every step, or at two in turn; and the initial one. Two in turn overwrite
-            that, so a scan with resets has room for it behind them.
+        kept: name, whether it has a row for each that is kept or for each of the batch, and columns
+            of what the loop keeps. The gates only if the loop makes them: else each step's are in
+            the place of those before.
+        states: of each state's buffer a name if it is scratch, how many times the batch it has, and
+            columns. A state is there at every step, or at two in turn; and the initial one. Two in
+            turn overwrite that, so a scan with resets has room for it behind them.
         sequences: the states whose sequences are results.
     """
 
-    def __init__(self, form: Form, schedule: Schedule, inputs: int, *, has_rows: bool) -> None:
+    def __init__(self, form: Form, inputs: int, *, is_full: bool, has_rows: bool) -> None:
         """`has_rows`: whether steps read inputs by number; see `Controls.rows`."""
-        self.form, self.schedule, self.inputs = form, schedule, inputs
-        self.is_full = schedule.index is None
+        self.form, self.inputs, self.is_full = form, inputs, is_full
         self.takes_input = not has_rows and form.takes_input(inputs)
         self.gives_input = not has_rows and form.gives_input(inputs)
-        rows, batch, options = schedule.rows, schedule.batch, form.options
-        own = rows if options.needs_gradient else batch
-        self.kept_sizes = [(name, own, n) for name, n in form.kept.items() if name != "gates"]
+        options = form.options
+        own = options.needs_gradient
+        self.kept = [(name, own, n) for name, n in form.kept.items() if name != "gates"]
         if self.takes_input and "gates" in form.kept:
-            self.kept_sizes.append(("gates", rows, form.kept["gates"]))
-        self.state_sizes = [
-            ("", rows + batch, size)
+            self.kept.append(("gates", True, form.kept["gates"]))
+        self.states = [
+            ("", 1, size)
             if form.keeps_sequence[k]
-            else (f"scan states{k}", (2 + options.has_reset) * batch, size)
+            else (f"scan states{k}", 2 + options.has_reset, size)
             for k, size in enumerate(form.state_sizes)
         ]
         self.sequences = range(len(form.cell.states) if options.all_states else 1)
+
+
+class Outline(NamedTuple):
+    """What is known of a scan before its tensors are there: sizes and code, and its rows.
+
+    Most batches are full and have no masks; of these each size has one outline.
+    """
+
+    sizes: Sizes
+    schedule: Schedule
+
+    @property
+    def form(self) -> Form:
+        return self.sizes.form
 
 
 class Scan(NamedTuple):
@@ -116,7 +129,6 @@ class Scan(NamedTuple):
 def options_for(
     cell: Cell,
     controls: Controls,
-    *,
     all_states: bool,
     needs_gradient: bool,
     in_bfloat16: bool = False,
@@ -171,45 +183,63 @@ def _outline(
     wishes: Wishes,
 ) -> Outline:
     """`device` is None for the CPU, where schedules are made."""
-    options = options_for(cell, controls, **wishes._asdict())
-    form = machine.form(cell, options, batch, hidden, output, setting)
-    lengths, is_reverse = controls.lengths, controls.is_reverse
-    schedule = make_schedule(time, batch, lengths, form.groups, is_reverse=is_reverse)
-    schedule = schedule if device is None else schedule.on(device)
-    return Outline(form, schedule, inputs, has_rows=controls.rows is not None)
+    options, lengths = options_for(cell, controls, *wishes), controls.lengths
+    is_full, has_rows = lengths is None, controls.rows is not None
+    shape = batch, inputs, hidden, output
+    sizes = _sizes(cell, machine, setting, options, *shape, is_full, has_rows)
+    groups, is_reverse = sizes.form.groups, controls.is_reverse
+    schedule = make_schedule(time, batch, lengths, groups, is_reverse=is_reverse)
+    return Outline(sizes, schedule if device is None else schedule.on(device))
 
 
 _plain_outline = lru_cache(maxsize=256)(_outline)  # of controls without tensors
+
+
+@lru_cache(maxsize=1024)
+def _sizes(
+    cell: Cell,
+    machine: Machine,
+    setting: Hashable,
+    options: Options,
+    batch: int,
+    inputs: int,
+    hidden: int,
+    output: int,
+    is_full: bool,
+    has_rows: bool,
+) -> Sizes:
+    form = machine.form(cell, options, batch, hidden, output, setting)
+    return Sizes(form, inputs, is_full=is_full, has_rows=has_rows)
 
 
 def scan_forward(
     outline: Outline, x: Tensor, state: Tensors, parameters: Parameters, controls: Controls
 ) -> tuple[Tensors, Tensors, Scan]:
     """Sequences of states (of the first only, without `all_states`), last states, and the scan."""
-    form, schedule, rows = outline.form, outline.schedule, None
-    kept = {name: form.room(name, count, columns) for name, count, columns in outline.kept_sizes}
-    if outline.takes_input:
-        given = x if outline.is_full and x.is_contiguous() else in_rows(form, x, schedule)
-        gates = kept.get("gates")
+    sizes, schedule = outline
+    form, own, batch, rows = sizes.form, schedule.rows, schedule.batch, None
+    kept = {name: form.room(name, own if each else batch, n) for name, each, n in sizes.kept}
+    if sizes.takes_input:
+        given, gates = as_rows(x), kept.get("gates")
     else:
         given, weight, bias = None, parameters.weight_ih, _input_bias(form.plan, parameters)
         if controls.rows is not None:
             rows = gather_rows(controls.rows.unsqueeze(-1), schedule).view(-1)
             gates = form.linear(x, weight, bias, is_full=False).index_select(0, rows)
         else:
-            flat = in_rows(form, x, schedule).view(-1, outline.inputs)
-            gates = form.linear(flat, weight, bias, is_full=outline.is_full)
+            flat = in_rows(form, x, schedule).view(-1, sizes.inputs)
+            gates = form.linear(flat, weight, bias, is_full=sizes.is_full)
         if "gates" in form.kept:
             kept["gates"] = gates
     states = tuple(
         [
-            form.scratch(name, count, size) if name else x.new_empty(count, size)
-            for name, count, size in outline.state_sizes
+            form.scratch(name, times * batch, size) if name else x.new_empty(own + batch, size)
+            for name, times, size in sizes.states
         ]
     )
     run = Scan(outline, _ordered(form, schedule, controls), state, kept, states, rows)
-    last = form.run_forward(run, parameters, gates, given)
-    return tuple([_sequence(run, k) for k in outline.sequences]), last, run
+    sequences, last = form.run_forward(run, parameters, gates, given)
+    return sequences, last, run
 
 
 def reopen(outline: Outline, state: Tensors, controls: Controls, buffers: Sequence[Tensor]) -> Scan:
@@ -278,7 +308,7 @@ def in_rows(form: Form, sequence: Tensor, schedule: Schedule) -> Tensor:
 
 def gather_batch(rows: Tensor, schedule: Schedule) -> Tensor:
     """(batch, size) in the order of the groups."""
-    return rows if schedule.order is None else rows.index_select(0, schedule.order)
+    return rows if schedule.is_full else rows.index_select(0, schedule.order)
 
 
 def _ordered(form: Form, schedule: Schedule, controls: Controls) -> Ordered:
@@ -317,14 +347,10 @@ def _reset_rows(schedule: Schedule, reset: Tensor) -> Tensor:
 # -- results ---------------------------------------------------------------------------------------
 
 
-def _sequence(run: Scan, k: int) -> Tensor:
-    """A state after each step, (time, batch, size), zero past each row's length."""
-    schedule, states, size = run.outline.schedule, run.states[k], run.outline.form.state_sizes[k]
-    first = schedule.output_row
-    if schedule.index is None:
-        shape = (schedule.time, schedule.batch, size)
-        stride = (schedule.batch * size, size, 1)
-        # memory is shared with the buffer, but the result is no view, so it may be written to
-        return states.as_strided(shape, stride, first * size).data
-    rows = run.form.spread(states[first : first + schedule.rows], schedule)
-    return rows.view(schedule.time, schedule.batch, size)
+def full_sequence(run: Scan, k: int) -> Tensor:
+    """A state after each step of a full batch, (time, batch, size), in the memory of its buffer."""
+    schedule, states, size = run.outline.schedule, run.states[k], run.form.state_sizes[k]
+    shape = (schedule.time, schedule.batch, size)
+    stride = (schedule.batch * size, size, 1)
+    # memory is shared with the buffer, but the result is no view, so it may be written to
+    return states.as_strided(shape, stride, schedule.output_row * size).data

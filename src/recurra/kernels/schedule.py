@@ -6,17 +6,17 @@ after step, and nothing in between. Groups are for threads that share the batch;
 rows in turn, so that each gets as much.
 """
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from itertools import accumulate
+from math import prod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from recurra.kernels.cpu.rows import lay_out
-
-# What tables_for has of each step.
-TABLE_COLUMNS = ("count", "row", "state", "previous", "other_state", "other_previous")
+from recurra.kernels.cpu.rows import Table, lay_out
 
 
 class Rows(NamedTuple):
@@ -34,91 +34,113 @@ class Rows(NamedTuple):
     first: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Schedule:
     """Rows at each step.
+
+    All tables lie in one memory, so that a call asks torch for one tensor, and takes addresses in
+    it; who needs a table as a tensor finds it by its name.
 
     Attributes:
         time, batch: of the padded batch.
         groups: how many groups of rows.
-        first_rows: (groups + 1,) int64, the first row of each group among the batch's rows, and
-            how many there are.
-        tables: (groups, time, 6) int64, for each step in the order of the scan, TABLE_COLUMNS:
-            rows at work; first of them among what is kept per step; first of their new states and
-            first of their old ones in a buffer of states; the same again for states but the first.
-        order: (batch,) int64, the batch's rows as the groups have them; None: as they come.
-        lengths: (batch,) int64, real steps of each row of `order`; None: all are full.
-        index: (kept rows,) int64, for each row that is kept its place t·batch + b; None: itself.
-        kept: (time·batch,) int64 on the CPU, where each step of each row is kept, -1 if it is none;
-            None: all are, as they come.
-        previous: (kept rows,) int64, for each row that is kept where in a buffer of states its old
-            state is; None where the batch is full, since there they follow one another.
-        last: (batch,) int64, where in a buffer of states each row of `order` has its last state.
         rows: how many rows are kept.
         initial_row: first row of the initial states in a buffer of states, which has one for each
             row that is kept and for each of the batch.
         output_row: first row in it of the results.
+        numbers: int64, all tables.
+        where: of each table there is, by name, the first of its numbers and its shape.
     """
 
     time: int
     batch: int
     groups: int
-    first_rows: Tensor
-    tables: Tensor
-    order: Tensor | None
-    lengths: Tensor | None
-    index: Tensor | None
-    kept: Tensor | None
-    previous: Tensor | None
-    last: Tensor
     rows: int
     initial_row: int
     output_row: int
     is_reverse: bool
+    numbers: Tensor
+    where: Mapping[str, Table]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all rows are as long as the batch."""
+        return "index" not in self.where
+
+    @cached_property
+    def first_rows(self) -> Tensor:
+        """(groups + 1,), the first row of each group among the batch's, and how many there are."""
+        return self._table("first_rows")
+
+    @cached_property
+    def tables(self) -> Tensor:
+        """(groups, time, 6), for each step in the order of the scan, TABLE_COLUMNS.
+
+        Rows at work; first of them among what is kept per step; first of their new states and
+        first of their old ones in a buffer of states; the same where that has two steps in turn.
+        """
+        return self._table("tables")
+
+    @cached_property
+    def order(self) -> Tensor:
+        """(batch,), which of the batch's rows each row of the groups is."""
+        return self._table("order")
+
+    @cached_property
+    def last(self) -> Tensor:
+        """(batch,), where in a buffer of states each row of `order` has its last state."""
+        return self._table("last")
+
+    @cached_property
+    def last_of_two(self) -> Tensor:
+        """(batch,), `last` in a buffer that holds a state for two steps in turn."""
+        return self._table("last_of_two")
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """(batch,), real steps of each row of `order`, of a ragged batch."""
+        return self._table("lengths")
+
+    @cached_property
+    def index(self) -> Tensor | None:
+        """(kept rows,), for each row that is kept its place t·batch + b; None: itself."""
+        return None if self.is_full else self._table("index")[: self.rows]
+
+    @cached_property
+    def previous(self) -> Tensor | None:
+        """(kept rows,), where in a buffer of states the old state of each row that is kept is.
+
+        None where the batch is full, since there they follow one another.
+        """
+        return None if self.is_full else self._table("previous")[: self.rows]
+
+    @cached_property
+    def kept(self) -> Tensor:
+        """(time·batch,), on the CPU, of a ragged batch: where each step of each row is kept.
+
+        -1 if it is none.
+        """
+        return self._table("kept")
+
+    def _table(self, name: str) -> Tensor:
+        first, shape = self.where[name]
+        return self.numbers.narrow(0, first, prod(shape)).view(shape)
+
+    @cached_property
+    def address(self) -> int:
+        """Where `numbers` lie."""
+        return self.numbers.data_ptr()
 
     def on(self, device: torch.device) -> "Schedule":
-        """The same on another device than the CPU, brought there once; `kept` is read here only."""
+        """The same on another device than the CPU, brought there once; but for `kept`."""
         if device not in self._elsewhere:
-            values = {f.name: getattr(self, f.name) for f in fields(self)}
-            moved: dict[str, Any] = {
-                k: v.to(device) for k, v in values.items() if isinstance(v, Tensor) and k != "kept"
-            }
-            self._elsewhere[device] = replace(self, **moved)
+            used = self.numbers if self.is_full else self.numbers[: self.where["kept"][0]]
+            self._elsewhere[device] = replace(self, numbers=used.to(device))
         return self._elsewhere[device]
 
     @cached_property
     def _elsewhere(self) -> dict[torch.device, "Schedule"]:
         return {}
-
-    def tables_for(self, *, keeps_all: bool) -> Tensor:
-        """`tables`.
-
-        Args:
-            keeps_all: states but the first are kept for every step, as that is; else for two in
-                turn.
-        """
-        return self.tables if keeps_all else self._tables_of_two
-
-    @cached_property
-    def _tables_of_two(self) -> Tensor:
-        steps = torch.arange(self.time, device=self.tables.device).unsqueeze(0)
-        first = self.first_rows[:-1].unsqueeze(1)
-        turns = [(steps + 1) % 2 * self.batch + first, steps % 2 * self.batch + first]
-        return torch.cat([self.tables[:, :, :4], torch.stack(turns, dim=-1)], dim=-1)
-
-    @cached_property
-    def places(self) -> Tensor:
-        """(batch,) int64: which of the batch's rows each row of the groups is."""
-        if self.order is not None:
-            return self.order
-        return torch.arange(self.batch, device=self.tables.device)
-
-    @cached_property
-    def last_of_two(self) -> Tensor:
-        """(batch,) int64: `last` in a buffer that holds a state for two steps in turn."""
-        rows = torch.arange(self.batch, device=self.tables.device)
-        steps = self.time if self.lengths is None else self.lengths
-        return steps % 2 * self.batch + rows
 
 
 def make_schedule(
@@ -139,54 +161,45 @@ def make_schedule(
 
 @lru_cache(maxsize=256)
 def _full(time: int, batch: int, groups: int, is_reverse: bool) -> Schedule:
-    bounds = [batch * g // groups for g in range(groups + 1)]
     # on the CPU wherever the default device is: one schedule is kept for all of them
-    first_rows = torch.tensor(bounds, device="cpu")
-    first, counts = first_rows[:-1], first_rows.diff()
-    steps = torch.arange(time, device="cpu")
-    t = time - 1 - steps if is_reverse else steps
-    row = t.unsqueeze(0) * batch + first.unsqueeze(1)
+    order, steps = torch.arange(batch, device="cpu"), torch.arange(time, device="cpu")
+    first_rows = torch.tensor([batch * g // groups for g in range(groups + 1)], device="cpu")
+    first, counts = first_rows[:-1].unsqueeze(1), first_rows.diff().unsqueeze(1)
+    row = (time - 1 - steps if is_reverse else steps) * batch + first
     new, old = (row, row + batch) if is_reverse else (row + batch, row)
-    count = counts.unsqueeze(1).expand_as(row)
-    tables = torch.stack([count, row, new, old, new, old], dim=-1)
-    last = (0 if is_reverse else time * batch) + torch.arange(batch, device="cpu")
+    turns = (steps + 1) % 2 * batch + first, steps % 2 * batch + first
+    found = {
+        "first_rows": first_rows,
+        "tables": torch.stack([counts.expand_as(row), row, new, old, *turns], dim=-1),
+        "order": order,
+        "last": (0 if is_reverse else time * batch) + order,
+        "last_of_two": time % 2 * batch + order,
+    }
+    ends = list(accumulate(table.numel() for table in found.values()))
+    places = zip(found, [0, *ends], found.values(), strict=False)
     return Schedule(
         time=time,
         batch=batch,
         groups=groups,
-        first_rows=first_rows,
-        tables=tables,
-        order=None,
-        lengths=None,
-        index=None,
-        kept=None,
-        previous=None,
-        last=last,
         rows=time * batch,
         initial_row=time * batch if is_reverse else 0,
         output_row=0 if is_reverse else batch,
         is_reverse=is_reverse,
+        numbers=torch.cat([table.flatten() for table in found.values()]),
+        where={name: (place, tuple(table.shape)) for name, place, table in places},
     )
 
 
 @lru_cache(maxsize=32)
 def _ragged(time: int, lengths: tuple[int, ...], groups: int, is_reverse: bool) -> Schedule:
     """Kept for a while: all layers and directions of a network run the same one."""
-    batch, found = len(lengths), lay_out(time, groups, lengths, is_reverse=is_reverse)
+    batch = len(lengths)
+    numbers, where = lay_out(time, groups, lengths, is_reverse=is_reverse)
     return Schedule(
-        time=time,
-        batch=batch,
-        groups=groups,
-        first_rows=found["first_rows"],
-        tables=found["tables"],
-        order=found["order"],
-        lengths=found["real"],
-        index=found["index"],
-        kept=found["kept"],
-        previous=found["previous"],
-        last=found["last"],
-        rows=sum(lengths),
+        *(time, batch, groups, sum(lengths)),
         initial_row=0,
         output_row=batch,
         is_reverse=is_reverse,
+        numbers=numbers,
+        where=where,
     )

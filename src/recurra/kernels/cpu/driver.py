@@ -32,6 +32,7 @@ from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.matrix import Matrices, call_products, new_configuration, release
 from recurra.kernels.cpu.packing_code import PACK_ARGUMENTS
 from recurra.kernels.cpu.pointwise import Passes, RowEmitter
+from recurra.kernels.cpu.rows_code import TABLE_COLUMNS
 from recurra.kernels.cpu.tiles import MAX_VECTORS, call_tiles
 from recurra.kernels.cpu.vector import I1, I8, I32, I64, POINTER, Vectors, integer, offset
 from recurra.kernels.plan import (
@@ -45,7 +46,6 @@ from recurra.kernels.plan import (
     Product,
     split_name,
 )
-from recurra.kernels.schedule import TABLE_COLUMNS
 
 SPINS_BEFORE_YIELD = 2000
 
@@ -89,8 +89,11 @@ def make_layout(plan: Plan, parts: int, *, is_forward: bool) -> Layout:
 
 def _names_outside_the_loop(plan: Plan, *, is_forward: bool) -> list[str]:
     """Of what states and their gradients come from, are in, and go to."""
-    names = ["places"]
-    names += ["last_rows", "other_last_rows"] if is_forward else ["sequence_places"]
+    names = ["places", "sequence_places", "batch"]
+    names += ["last_rows", "other_last_rows"] if is_forward else []
+    names += ["step.at", "step.row"] if plan.options.has_input else []
+    if is_forward:
+        names += [f"sequence{k}" for k in _sequences(plan)]
     for k in range(len(plan.cell.states)):
         if is_forward or plan.options.has_reset:
             names += [f"start{k}.at", f"start{k}.row"]
@@ -100,6 +103,11 @@ def _names_outside_the_loop(plan: Plan, *, is_forward: bool) -> list[str]:
             names += [f"grad_last{k}.at", f"grad_last{k}.row", f"carry{k}.at", f"carry{k}.row"]
             names += [f"grad_start{k}"] + ([f"initial{k}"] if plan.options.has_reset else [])
     return names
+
+
+def _sequences(plan: Plan) -> range:
+    """The states whose sequences are results."""
+    return range(len(plan.cell.states) if plan.options.all_states else 1)
 
 
 def _buffers(phases: tuple[Phase, ...]) -> list[str]:
@@ -194,6 +202,9 @@ class _Driver:
         self.uses_units = self.host.uses_units(self.parts)
         if self.uses_units:
             self.configuration = new_configuration(builder)
+        self.moves_input = moves and self.plan.options.has_input
+        if self.moves_input:
+            self._divert_input()
         if moves:
             self._pack_weights()
             self._bring_states(table) if self.is_forward else self._bring_gradients()
@@ -206,11 +217,17 @@ class _Driver:
             self.is_odd = builder.trunc(index, I1)
             if moves:
                 self._look_ahead(table, step)
+            if self.moves_input and self.is_forward:
+                self._take_input()
             for phase in self.phases:
                 self._phase(phase)
+            if self.moves_input and not self.is_forward:
+                self._give_input(step)
         if moves:
             self._join()
             self._take_states() if self.is_forward else self._take_gradients()
+            if self.is_forward:
+                self._spread_states(table)
         if self.uses_units:
             release(builder)
         builder.ret_void()
@@ -277,9 +294,8 @@ class _Driver:
         end = integer(0)
         for buffer in self._rows_of_steps():
             row, own = self._row_at(rows, buffer), rows["count"]
-            if buffer.startswith("sequence"):
-                is_in_turn = builder.icmp_signed("==", self.number("sequence_places"), integer(0))
-                own = builder.select(is_in_turn, own, integer(0))
+            if buffer.startswith("sequence") or buffer == self.input:
+                own = builder.select(self._is_packed(), integer(0), own)
             start, size = end, builder.mul(own, self.number(f"{buffer}.row"))
             end = builder.add(start, size)
             self.wanted.append((self.row_at(buffer, row), start, end))
@@ -341,7 +357,7 @@ class _Driver:
         builder = self.builder
         with self._own_rows() as (r, _, place):
             for k in range(len(self.plan.cell.states)):
-                column = TABLE_COLUMNS.index("previous" if k == 0 else "other_previous")
+                column = TABLE_COLUMNS.index(self._column("previous", k))
                 first = self.entry("tables", builder.add(table, integer(column)))
                 target = self.row_at(f"state{k}", builder.add(first, r))
                 self._copy(self.row_at(f"start{k}", place), target, self._size(k))
@@ -349,7 +365,7 @@ class _Driver:
     def _take_states(self) -> None:
         with self._own_rows() as (_, row, place):
             for k in range(len(self.plan.cell.states)):
-                last = self.entry("last_rows" if k == 0 else "other_last_rows", row)
+                last = self.entry("other_last_rows" if self._is_in_turn(k) else "last_rows", row)
                 target = self._result_row(f"last{k}", place, k)
                 self._copy(self.row_at(f"state{k}", last), target, self._size(k))
 
@@ -377,6 +393,75 @@ class _Driver:
                 target = self._result_row(f"grad_start{k}", place, k)
                 self._copy(self.row_at(f"carry{k}", row), target, self._size(k), also)
 
+    # -- a ragged batch's rows, from and to where they lie in (time, batch, …) --------------------
+
+    @property
+    def input(self) -> str:
+        """The buffer of x, or of its gradient."""
+        return "x" if self.is_forward else "grad_x"
+
+    def _is_packed(self) -> ir.Value:
+        """Whether the batch is ragged, so that rows that are kept have other places there."""
+        return self.builder.icmp_signed("!=", self.number("sequence_places"), integer(0))
+
+    def _divert_input(self) -> None:
+        """Of a ragged batch, have products read and write a step's inputs side by side."""
+        self.input_rows = {name: self.number(f"{self.input}.{name}") for name in ("at", "row")}
+        for name, own in self.input_rows.items():
+            step = self.number(f"step.{name}")
+            self.loaded[f"{self.input}.{name}"] = self.builder.select(self._is_packed(), step, own)
+
+    def _input_row(self, place: ir.Value) -> ir.Value:
+        base = self.builder.inttoptr(self.input_rows["at"], POINTER)
+        return offset(self.builder, base, self.builder.mul(place, self.input_rows["row"]))
+
+    def _take_input(self) -> None:
+        """This step's inputs, from where they lie."""
+        builder, at_step = self.builder, self.at_step
+        with builder.if_then(self._is_packed()), loop(builder, 0, at_step["count"]) as r:
+            place = self.entry("sequence_places", builder.add(at_step["row"], r))
+            target = self.row_at("step", builder.add(self.first_row, r))
+            self._copy(self._input_row(place), target, self.number("input"))
+
+    def _give_input(self, step: ir.Value) -> None:
+        """The gradients of this step's inputs, to where they belong."""
+        with self.builder.if_then(self._is_packed()):
+            for _, row, is_real, place in self._places_at(self.at_step, step):
+                source = self.row_at("step", row)
+                self._copy(source, self._input_row(place), self.number("input"), is_real=is_real)
+
+    def _spread_states(self, table: ir.Value) -> None:
+        """The sequences that are asked for, where they do not lie in the states' own memory."""
+        builder = self.builder
+        for k in _sequences(self.plan):
+            name = f"sequence{k}"
+            is_asked = builder.icmp_signed("!=", self.number(name), integer(0))
+            with builder.if_then(is_asked), loop(builder, 0, self.number("steps")) as step:
+                at_step = self._at_step(table, step)
+                for r, _, is_real, place in self._places_at(at_step, step):
+                    own = builder.select(is_real, r, integer(0))
+                    source = self.row_at(f"state{k}", builder.add(at_step["state"], own))
+                    target = self._result_row(name, place, k)
+                    self._copy(source, target, self._size(k), is_real=is_real)
+
+    def _places_at(
+        self, at_step: dict[str, ir.Value], step: ir.Value
+    ) -> Iterator[tuple[ir.Value, ir.Value, ir.Value, ir.Value]]:
+        """This thread's share of the group's rows at a step, in a loop around what follows.
+
+        Yields the row of the group and of all groups, whether it has that step, and its place; if
+        not, one past its length.
+        """
+        builder = self.builder
+        with self._own_rows() as (r, row, own):
+            is_real = builder.icmp_signed("<", r, at_step["count"])
+            kept = builder.select(is_real, builder.add(at_step["row"], r), integer(0))
+            place = self.entry("sequence_places", kept)
+            past = builder.add(builder.mul(step, self.number("batch")), own)
+            yield r, row, is_real, builder.select(is_real, place, past)
+
+    # -- copies -----------------------------------------------------------------------------------
+
     def _size(self, k: int) -> ir.Value:
         return self.number("output" if k == 0 else "hidden")
 
@@ -390,8 +475,9 @@ class _Driver:
         target: ir.Value,
         count: ir.Value,
         also: ir.Value | None = None,
+        is_real: ir.Value | None = None,
     ) -> None:
-        """Numbers to `target`, with those of `also` added.
+        """Numbers to `target`, with those of `also` added; zeros if the row is not real.
 
         Without a source, zeros, up to whole vectors.
         """
@@ -404,6 +490,8 @@ class _Driver:
             value = v.load(offset(builder, source, j), mask)
             if also is not None:
                 value = v.add(value, v.load(offset(builder, also, j), mask))
+            if is_real is not None:
+                value = builder.select(is_real, value, v.constant(0.0))
             v.store(value, offset(builder, target, j), mask)
 
         each_vector(v, count, move)
@@ -465,6 +553,9 @@ class _Driver:
         kind, _ = split_name(buffer)
         if kind in PER_BATCH_ROW or self._is_scratch(kind):
             return builder.add(self.first_row, r)
+        if self.moves_input and buffer == self.input:
+            own = builder.select(self._is_packed(), self.first_row, self.at_step["row"])
+            return builder.add(own, r)
         row = builder.add(self._row_at(self.at_step, buffer), r)
         if kind == "sequence":  # its gradients lie as they came; of a full batch, in turn
             return place_of(builder, self.number("sequence_places"), row, self.arguments)
@@ -475,7 +566,15 @@ class _Driver:
         kind, k = split_name(buffer)
         if kind not in ("state", "previous"):
             return at_step["row"]
-        return at_step[kind if k == 0 else f"other_{kind}"]
+        return at_step[self._column(kind, k)]
+
+    def _column(self, kind: str, k: int) -> str:
+        """Of the tables, for the rows of a state's buffer."""
+        return f"other_{kind}" if self._is_in_turn(k) else kind
+
+    def _is_in_turn(self, k: int) -> bool:
+        """Whether a state is kept for two steps only."""
+        return k > 0 and not self.plan.options.keeps_all
 
     def _is_scratch(self, kind: str) -> bool:
         if kind == "gates":

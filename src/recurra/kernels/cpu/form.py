@@ -31,7 +31,7 @@ from recurra.kernels.form import Form, kept_widths
 from recurra.kernels.gradient import Back
 from recurra.kernels.plan import Options
 from recurra.kernels.planner import plan_for
-from recurra.kernels.scan import Scan, as_rows
+from recurra.kernels.scan import Scan, as_rows, full_sequence
 from recurra.kernels.schedule import Rows, Schedule
 from recurra.reference import Parameters, Tensors
 
@@ -112,6 +112,7 @@ class CpuForm(Form):
         table, _ = tile_table(self.host, parts)
         known = {"hidden": self.hidden, "output": self.output, "input": inputs}
         known |= {"share": self.share, "threads": self.workers, "scratch_thread": own}
+        known |= {"batch": self.batch, "step.row": self.padded(inputs)}
         known |= (couples := self._couples())
         known["tiles"] = table.data_ptr()
         known["pack"] = pack_address(self.host, parts, is_turned=not is_forward)
@@ -119,6 +120,8 @@ class CpuForm(Form):
             known |= {f"{name}.row": row, f"{name}.block": block}
         memory = {"tile.at": ("scan tile", self.batch * self.tile_columns)}
         memory["scratch"] = "scan values", self.workers * own
+        if inputs:
+            memory["step.at"] = "rows of a step", self.batch * known["step.row"]
         if inputs and is_forward and "gates" not in self.kept:
             memory["gates.at"] = "gates", self.batch * self._gates * self.hidden
         memory["couples"] = "couples", self.workers * couples["couples_thread"]
@@ -175,7 +178,7 @@ class CpuForm(Form):
         return take_rows(rows, places, self.host) if has_columns else super().gather(rows, places)
 
     def spread(self, rows: Tensor, schedule: Schedule) -> Tensor:
-        assert schedule.kept is not None, "a full batch's rows need no place"
+        assert not schedule.is_full, "a full batch's rows need no place"
         return take_rows(rows, schedule.kept, self.host)
 
     def linear(self, rows: Tensor, weight: Tensor, bias: Tensor | None, *, is_full: bool) -> Tensor:
@@ -225,7 +228,7 @@ class CpuForm(Form):
 
     def run_forward(
         self, run: Scan, parameters: Parameters, gates: Tensor | None, x: Tensor | None
-    ) -> Tensors:
+    ) -> tuple[Tensors, Tensors]:
         one = self._pass(is_forward=True, inputs=0 if x is None else x.shape[-1])
         frame = one.frame()
         given, rows = self._given(frame, run, parameters), {}
@@ -245,9 +248,19 @@ class CpuForm(Form):
         for k, initial in enumerate(run.initial):
             last.append(initial.new_empty(self.batch, self.state_sizes[k]))
             rows[f"start{k}"], given[f"last{k}"] = side_by_side(initial), last[k]
+        sizes, schedule = run.outline
+        sequences = []
+        for k in sizes.sequences:
+            frame[f"sequence{k}"] = 0
+            if not sizes.is_full:
+                shape = schedule.time, schedule.batch, self.state_sizes[k]
+                sequences.append(run.states[k].new_empty(shape))
+                given[f"sequence{k}"] = sequences[k]
         frame.put(given, rows)
         one.run(frame)
-        return tuple(last)
+        if sizes.is_full:
+            sequences = [full_sequence(run, k) for k in sizes.sequences]
+        return tuple(sequences), tuple(last)
 
     def run_backward(
         self,
@@ -264,9 +277,6 @@ class CpuForm(Form):
         frame = one.frame()
         given, rows = self._given(frame, run, parameters), {}
         self._give_weights_turned(given, parameters)
-        frame["sequence_places"] = 0
-        if (index := run.schedule.index) is not None:
-            given["sequence_places"] = index
         given["grad_gates.at"], given["grad_inner.at"] = back.gates, back.inner
         given["grad_vectors.at"] = back.vectors
         if (kept := run.kept.get("gates")) is not None:
@@ -295,7 +305,7 @@ class CpuForm(Form):
 
     def _given(self, frame: Frame, run: Scan, parameters: Parameters) -> dict[str, Tensor]:
         """Tensors that both passes of a scan read or write; what else they are told is put."""
-        frame.put_schedule(run.schedule, keeps_all=self.keeps_sequence[-1])
+        frame.put_schedule(run.schedule)
         given = {"bias_hidden.at": self._bias(parameters.bias_hh)}
         if self.cell.output is not None:
             given["bias_output.at"] = self._bias(parameters.bias_hr)

@@ -1,42 +1,53 @@
 """The rows of a ragged batch, laid out by generated code; see `schedule` for what they are."""
 
 import ctypes
-from collections.abc import Callable
-from functools import cache
+from array import array
+from collections.abc import Callable, Mapping
+from functools import cache, lru_cache
+from itertools import accumulate
+from math import prod
 
 import torch
 from torch import Tensor
 
 from recurra.kernels.cpu.compiler import MachineCode, compile_cached
 from recurra.kernels.cpu.host import find_host
-from recurra.kernels.cpu.rows_code import ARGUMENTS, COLUMNS, build_layout
+from recurra.kernels.cpu.rows_code import ARGUMENTS, TABLE_COLUMNS, TABLES, build_layout
 
+Table = tuple[int, tuple[int, ...]]  # the first of its numbers, and its shape
 _Values = ctypes.c_int64 * len(ARGUMENTS)
 
 
 def lay_out(
     time: int, groups: int, lengths: tuple[int, ...], *, is_reverse: bool
-) -> dict[str, Tensor]:
-    """Fields of a `Schedule` by name, int64 on the CPU; and `real`, its `lengths`.
+) -> tuple[Tensor, Mapping[str, Table]]:
+    """The tables of a `Schedule`: int64 numbers on the CPU, and where each lies among them.
 
     Args:
         time, groups, is_reverse: of the schedule.
         lengths: of each row, in 0..time.
     """
-    batch, rows = len(lengths), sum(lengths)
-    sizes = {"starts": time + 1, "by_length": batch, "order": batch, "real": batch}
-    sizes |= {"first_rows": groups + 1, "tables": groups * time * COLUMNS}
-    sizes |= {"index": rows, "previous": rows, "kept": time * batch, "last": batch}
-    memory = torch.empty(sum(sizes.values()), dtype=torch.int64, device="cpu")
-    arrays = memory.split_with_sizes(tuple(sizes.values()))
-    numbers = (ctypes.c_int64 * batch)(*lengths)
-    addresses = [ctypes.addressof(numbers), *[a.data_ptr() for a in arrays]]
-    values = _Values(time, batch, groups, is_reverse, *addresses)
+    where, count = _places(time, len(lengths), groups)
+    numbers = torch.empty(count, dtype=torch.int64, device="cpu")
+    given, start = array("q", lengths), numbers.data_ptr()
+    addresses = [start + 8 * first for first, _ in where.values()]
+    sizes = time, len(lengths), groups, is_reverse
+    values = _Values(*sizes, given.buffer_info()[0], *addresses)
     run, _ = _code()
     run(ctypes.addressof(values))
-    found = dict(zip(sizes, arrays, strict=True))
-    found["tables"] = found["tables"].view(groups, time, COLUMNS)
-    return found
+    return numbers, where
+
+
+@lru_cache(maxsize=256)
+def _places(time: int, batch: int, groups: int) -> tuple[Mapping[str, Table], int]:
+    """Where the tables lie, and how many numbers they have, if no row were shorter."""
+    rows: dict[str, tuple[int, ...]] = dict.fromkeys(TABLES, (batch,))
+    rows |= {"first_rows": (groups + 1,), "tables": (groups, time, len(TABLE_COLUMNS))}
+    rows |= dict.fromkeys(("index", "previous", "kept"), (time * batch,))
+    rows["starts"] = (time + 1,)
+    ends = list(accumulate(map(prod, rows.values())))
+    firsts = zip(rows.items(), [0, *ends], strict=False)
+    return {name: (first, shape) for (name, shape), first in firsts}, ends[-1]
 
 
 @cache

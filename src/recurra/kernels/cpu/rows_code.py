@@ -9,13 +9,14 @@ from llvmlite import ir
 from recurra.kernels.cpu.flow import argument, loop
 from recurra.kernels.cpu.vector import I64, POINTER, integer
 
-COLUMNS = 6  # of a table
-# `lengths` is read; `starts` (time + 1) and `by_length` (batch) are for work; `real` has the
-# lengths in the order of the groups, with memory behind it; all others are a `Schedule`'s fields.
-ARGUMENTS = (
-    "time", "batch", "groups", "is_reverse", "lengths", "starts", "by_length", "order", "real",
-    "first_rows", "tables", "index", "previous", "kept", "last",
+# What `tables` has of each step.
+TABLE_COLUMNS = ("count", "row", "state", "previous", "other_state", "other_previous")
+# All but the last two, which are for work, are a `Schedule`'s. Behind `lengths` there is memory.
+TABLES = (
+    "first_rows", "tables", "order", "lengths", "last", "last_of_two", "index", "previous", "kept",
+    "starts", "by_length",
 )  # fmt: skip
+ARGUMENTS = ("time", "batch", "groups", "is_reverse", "given", *TABLES)  # given: the lengths
 
 
 def build_layout() -> ir.Module:
@@ -55,6 +56,12 @@ class _Rows:
     def advance(self, variable: ir.Value, by: ir.Value) -> None:
         self.builder.store(self.builder.add(self.value(variable), by), variable)
 
+    def _in_turn(self, step: ir.Value, row: ir.Value) -> ir.Value:
+        """Where a row's state before a step is if the states of two steps are kept in turn."""
+        builder = self.builder
+        turn = builder.and_(step, integer(1))
+        return builder.add(builder.mul(turn, self.batch), row)
+
     def sort(self) -> None:
         """`by_length`: the batch's rows, the longest first, equal ones as they come."""
         builder, one = self.builder, integer(1)
@@ -62,7 +69,7 @@ class _Rows:
         with loop(builder, 0, lengths) as n:
             self.set("starts", n, integer(0))
         with loop(builder, 0, self.batch) as b:
-            n = self.get("lengths", b)
+            n = self.get("given", b)
             self.set("starts", n, builder.add(self.get("starts", n), one))
         builder.store(integer(0), self.next)
         with loop(builder, 0, lengths) as i:
@@ -71,13 +78,13 @@ class _Rows:
             self.set("starts", n, self.value(self.next))
             self.advance(self.next, count)
         with loop(builder, 0, self.batch) as b:
-            n = self.get("lengths", b)
+            n = self.get("given", b)
             place = self.get("starts", n)
             self.set("by_length", place, b)
             self.set("starts", n, builder.add(place, one))
 
     def deal(self) -> None:
-        """`order`, `real`, `first_rows`, and `last` for who has no step."""
+        """`order`, `lengths`, `first_rows`, `last_of_two`; `last` for who has no step."""
         builder = self.builder
         builder.store(integer(0), self.next)
         with loop(builder, 0, self.groups) as group:
@@ -85,8 +92,10 @@ class _Rows:
             with loop(builder, group, self.batch, self.groups) as place:
                 row, b = self.value(self.next), self.get("by_length", place)
                 self.set("order", row, b)
-                self.set("real", row, self.get("lengths", b))
+                length = self.get("given", b)
+                self.set("lengths", row, length)
                 self.set("last", row, row)
+                self.set("last_of_two", row, self._in_turn(length, row))
                 self.advance(self.next, integer(1))
         self.set("first_rows", self.groups, self.value(self.next))
 
@@ -105,9 +114,10 @@ class _Rows:
                 self._drop_finished(first, step)
                 count, row, old = (self.value(v) for v in (self.left, self.next, self.old))
                 new = builder.add(self.batch, row)
+                turns = [self._in_turn(builder.add(step, integer(i)), first) for i in (1, 0)]
                 index = builder.add(builder.mul(group, self.time), step)
-                for k, number in enumerate((count, row, new, old, new, old)):
-                    place = builder.add(builder.mul(index, integer(COLUMNS)), integer(k))
+                for k, number in enumerate((count, row, new, old, *turns)):
+                    place = builder.add(builder.mul(index, integer(len(TABLE_COLUMNS))), integer(k))
                     self.set("tables", place, number)
                 with loop(builder, 0, count) as member:
                     self._keep(builder.add(first, member), step, row, new, old, member)
@@ -123,7 +133,8 @@ class _Rows:
         left = self.value(self.left)
         before = builder.sub(left, integer(1))
         is_any = builder.icmp_signed(">", left, integer(0))
-        shortest = self.get("real", builder.add(first, builder.select(is_any, before, integer(0))))
+        last = builder.add(first, builder.select(is_any, before, integer(0)))
+        shortest = self.get("lengths", last)
         is_over = builder.icmp_signed("<=", shortest, step)
         builder.cbranch(builder.and_(is_any, is_over), drop, done)
         builder.position_at_end(drop)
@@ -142,7 +153,7 @@ class _Rows:
     ) -> None:
         """What is known of a row at a step; `own`: of the batch, in the order of the groups."""
         builder = self.builder
-        back = builder.sub(builder.sub(self.get("real", own), integer(1)), step)
+        back = builder.sub(builder.sub(self.get("lengths", own), integer(1)), step)
         t = builder.select(self.is_reverse, back, step)
         place = builder.add(builder.mul(t, self.batch), self.get("order", own))
         kept = builder.add(row, member)

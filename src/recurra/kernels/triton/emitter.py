@@ -21,6 +21,7 @@ says where a step's rows lie. Sizes are compile-time constants in capitals:
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from recurra.kernels.cpu.rows_code import TABLE_COLUMNS
 from recurra.kernels.graph import REDUCTIONS, Graph
 from recurra.kernels.plan import (
     PER_BATCH_ROW,
@@ -33,7 +34,6 @@ from recurra.kernels.plan import (
     Product,
     split_name,
 )
-from recurra.kernels.schedule import TABLE_COLUMNS
 
 COUNTER_SPACING = 32  # numbers between two groups' counters, so that they share no cache line
 CONSTANT = (*PER_UNIT, "mask", "zoneout", "sequence")
@@ -219,7 +219,8 @@ class _Emitter:
         if kind in PER_BATCH_ROW or is_scratch:
             return f"(first_row + {member})"
         if kind in ("state", "previous"):
-            return f"({kind if k == 0 else f'other_{kind}'} + {member})"
+            in_turn = k > 0 and not self.plan.options.keeps_all
+            return f"({f'other_{kind}' if in_turn else kind} + {member})"
         return f"(row + {member})"
 
     def _address(self, place: Place, frame: "_Frame") -> str:

@@ -16,7 +16,7 @@ from recurra.kernels.form import Form
 from recurra.kernels.gradient import Back
 from recurra.kernels.plan import Options
 from recurra.kernels.planner import plan_for
-from recurra.kernels.scan import Scan, gather_batch, in_rows
+from recurra.kernels.scan import Scan, full_sequence, gather_batch, in_rows
 from recurra.kernels.schedule import Rows
 from recurra.kernels.triton.code import Code, code_for
 from recurra.kernels.triton.emitter import COUNTER_SPACING, needs_joins, power_of_two
@@ -113,7 +113,7 @@ class TritonForm(Form):
 
     def run_forward(
         self, run: Scan, parameters: Parameters, gates: Tensor | None, x: Tensor | None
-    ) -> Tensors:
+    ) -> tuple[Tensors, Tensors]:
         _place_initial(run)
         code = code_for(self.cell, self.options, is_forward=True)
         weights = {}
@@ -125,7 +125,8 @@ class TritonForm(Form):
         if parameters.weight_hr is not None:
             weights["output"] = parameters.weight_hr
         self._call(run, code, parameters, weights, {"gates_at": gates})
-        return tuple([_last(run, k) for k in range(len(run.states))])
+        sequences = tuple([_sequence(run, k) for k in run.outline.sizes.sequences])
+        return sequences, tuple([_last(run, k) for k in range(len(run.states))])
 
     def run_backward(
         self,
@@ -174,7 +175,7 @@ class TritonForm(Form):
         bias, output = parameters.bias_hh, parameters.bias_hr
         given |= {
             "steps": schedule.time,
-            "tables_at": schedule.tables_for(keeps_all=self.keeps_sequence[-1]),
+            "tables_at": schedule.tables,
             "first_rows_at": schedule.first_rows,
             "bias_hidden_at": self.zeros if bias is None else bias,
             "bias_output_at": self.zeros if output is None else output,
@@ -251,12 +252,22 @@ def _start_row(run: Scan, k: int) -> int:
     return run.schedule.initial_row if is_kept else 2 * run.schedule.batch
 
 
+def _sequence(run: Scan, k: int) -> Tensor:
+    """A state after each step, (time, batch, size), zero past each row's length."""
+    schedule, states, size = run.schedule, run.states[k], run.form.state_sizes[k]
+    if schedule.is_full:
+        return full_sequence(run, k)
+    first = schedule.output_row
+    rows = run.form.spread(states[first : first + schedule.rows], schedule)
+    return rows.view(schedule.time, schedule.batch, size)
+
+
 def _last(run: Scan, k: int) -> Tensor:
     """A state after each row's last step."""
     schedule = run.schedule
     rows = schedule.last if run.form.keeps_sequence[k] else schedule.last_of_two
     found = run.states[k].index_select(0, rows)
-    return found if schedule.order is None else _in_batch_order(found, run)
+    return found if schedule.is_full else _in_batch_order(found, run)
 
 
 def _place_last_gradients(run: Scan, back: Back, last: Sequence[Tensor | None]) -> None:
@@ -274,7 +285,7 @@ def _initial_gradient(run: Scan, back: Back, k: int) -> Tensor:
 def _in_batch_order(rows: Tensor, run: Scan) -> Tensor:
     """Rows of the groups, in the order of the batch's rows, in memory of their own."""
     result = torch.empty_like(rows, memory_format=torch.contiguous_format)
-    if run.schedule.order is None:
+    if run.schedule.is_full:
         return result.copy_(rows)
     return result.index_copy_(0, run.schedule.order, rows)
 
