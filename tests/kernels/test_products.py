@@ -17,7 +17,7 @@ from recurra.kernels.cpu.products import (
     take_rows,
 )
 from recurra.kernels.cpu.products_code import possible_parts
-from recurra.kernels.schedule import Rows
+from recurra.kernels.schedule import Places, Rows
 
 pytestmark = pytest.mark.kernels
 
@@ -139,7 +139,10 @@ def test_sums_of_products_take_rows_from_where_a_table_says(rows, m, n, random):
     places = torch.tensor([random.randrange(50) for _ in range(rows)])
     left, right = torch.randn(rows, m), torch.randn(50, n)
     other = torch.randn(rows, n)
-    given = [Rows(right, places), Rows(torch.cat([torch.ones(2, n), other]), first=2)]
+    given = [
+        Rows(right, Places(places, 0, rows)),
+        Rows(torch.cat([torch.ones(2, n), other]), first=2),
+    ]
     for host, parts in WAYS:
         (product, _), (plain, _) = sums_of_products(left, given, host, parts=parts)
         torch.testing.assert_close(product, left.t() @ right[places], rtol=1e-4, atol=1e-4)

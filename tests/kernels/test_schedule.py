@@ -18,10 +18,11 @@ def test_every_step_finds_its_row_and_its_old_state(time, shares, groups, is_rev
     lengths = [round(share * time) for share in shares]
     batch = len(lengths)
     schedule = make_schedule(time, batch, torch.tensor(lengths), groups, is_reverse=is_reverse)
-    assert schedule.rows == sum(lengths) == len(schedule.index) == len(schedule.previous)
+    assert schedule.rows == sum(lengths) == len(schedule.places) == len(schedule.previous)
     assert sorted(schedule.order.tolist()) == list(range(batch))
     assert schedule.lengths.tolist() == [lengths[b] for b in schedule.order]
     first_rows = schedule.first_rows.tolist()
+    index, previous = schedule.places.tensor(), schedule.previous.tensor()
     assert (first_rows[0], first_rows[-1]) == (0, batch)
     sizes = schedule.first_rows.diff()
     assert sizes.max() - sizes.min() <= 1
@@ -41,8 +42,8 @@ def test_every_step_finds_its_row_and_its_old_state(time, shares, groups, is_rev
             for member, r in enumerate(at_work):
                 row, b = entry["row"] + member, int(schedule.order[r])
                 t = lengths[b] - 1 - step if is_reverse else step
-                assert schedule.index[row] == t * batch + b
-                assert schedule.previous[row] == entry["previous"] + member == state[r]
+                assert index[row] == t * batch + b
+                assert previous[row] == entry["previous"] + member == state[r]
                 state[r] = entry["state"] + member
                 assert state[r] == schedule.output_row + row
                 places[t * batch + b] = row
@@ -53,4 +54,4 @@ def test_every_step_finds_its_row_and_its_old_state(time, shares, groups, is_rev
     assert schedule.last_of_two.tolist() == [
         lengths[b] % 2 * batch + r for r, b in enumerate(schedule.order)
     ]
-    assert torch.equal(schedule.kept, places)
+    assert torch.equal(schedule.kept.tensor(), places)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recurra.cells import Cell
 from recurra.kernels.plan import Options, Plan
-from recurra.kernels.schedule import Rows, Schedule
+from recurra.kernels.schedule import Places, Rows, Schedule
 from recurra.reference import Parameters, Tensors
 
 if TYPE_CHECKING:
@@ -122,15 +122,15 @@ class Form:
         blocks = rows.reshape(len(places), -1)
         return torch.cat([blocks[k : k + 1] for k in places]).view(rows.shape)
 
-    def gather(self, rows: Tensor, places: Tensor) -> Tensor:
+    def gather(self, rows: Tensor, places: Places) -> Tensor:
         """Rows by their numbers."""
-        return rows.index_select(0, places)
+        return rows.index_select(0, places.tensor())
 
     def spread(self, rows: Tensor, schedule: Schedule) -> Tensor:
         """Rows that are kept -> (time·batch, columns), zeros where a step is not real."""
-        assert schedule.index is not None, "a full batch's rows need no place"
+        assert schedule.places is not None, "a full batch's rows need no place"
         result = rows.new_zeros(schedule.time * schedule.batch, rows.shape[1])
-        return result.index_copy_(0, schedule.index, rows)
+        return result.index_copy_(0, schedule.places.tensor(), rows)
 
     def linear(self, rows: Tensor, weight: Tensor, bias: Tensor | None, *, is_full: bool) -> Tensor:
         """rows @ weight.T + bias, as exact as the loop's products. `is_full`: of a full batch."""

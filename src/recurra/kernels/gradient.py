@@ -114,7 +114,7 @@ def _input_gradient(
 
 def _weight_gradients(run: Scan, back: Back, blocks: Tensor, x: Tensor) -> Parameters:
     form = run.outline.form
-    rows = Rows(x) if run.rows is not None else Rows(as_rows(x), run.outline.schedule.index)
+    rows = Rows(x) if run.rows is not None else Rows(as_rows(x), run.outline.schedule.places)
     weight_hh = bias_hh = weight_hr = bias_hr = None
     vectors: Tensors = ()
     if form.shares_gradients and run.rows is None:  # which are then read once, for W and for R

@@ -1,8 +1,8 @@
 """A scan by generated kernels: what happens around the loop, on any machine.
 
 The input's product runs over all steps at once, before the loop, or in it, where a machine finds
-that faster. Rows of a ragged batch are gathered first and scattered last, so that time goes into
-real steps only.
+that faster. Of a ragged batch only real steps are kept, row behind row. What is laid out otherwise,
+inputs and results, is gathered and spread: by the loop, where it can.
 """
 
 from collections.abc import Hashable, Sequence
@@ -158,41 +158,27 @@ def outline_for(
 
     They are float32 on the machine and of the right shapes; time and batch are above zero.
     """
-    lengths, reset, _, mask, zoneout, rows = controls
+    lengths, reset, is_reverse, mask, zoneout, rows = controls
     time, batch = (x if rows is None else rows).shape[:2]
     hidden, output = parameters.weight_ih.shape[0] // len(cell.gates), state[0].shape[-1]
-    device, setting = None if x.is_cpu else x.device, machine.setting(x)
-    is_plain = lengths is reset is mask is rows is None and not zoneout
-    return (_plain_outline if is_plain else _outline)(
-        *(cell, machine, setting, device, time, batch, x.shape[-1], hidden, output),
-        *(controls, wishes),
-    )
-
-
-def _outline(
-    cell: Cell,
-    machine: Machine,
-    setting: Hashable,
-    device: torch.device | None,
-    time: int,
-    batch: int,
-    inputs: int,
-    hidden: int,
-    output: int,
-    controls: Controls,
-    wishes: Wishes,
-) -> Outline:
-    """`device` is None for the CPU, where schedules are made."""
-    options, lengths = options_for(cell, controls, *wishes), controls.lengths
-    is_full, has_rows = lengths is None, controls.rows is not None
-    shape = batch, inputs, hidden, output
-    sizes = _sizes(cell, machine, setting, options, *shape, is_full, has_rows)
-    groups, is_reverse = sizes.form.groups, controls.is_reverse
+    shape, setting = (batch, x.shape[-1], hidden, output), machine.setting(x)
+    is_full, has_rows = lengths is None, rows is not None
+    if reset is mask is None and not zoneout:
+        sizes = _plain_sizes(cell, machine, setting, wishes, *shape, is_full, has_rows)
+    else:
+        options = options_for(cell, controls, *wishes)
+        sizes = _sizes(cell, machine, setting, options, *shape, is_full, has_rows)
+    groups = sizes.form.groups
     schedule = make_schedule(time, batch, lengths, groups, is_reverse=is_reverse)
-    return Outline(sizes, schedule if device is None else schedule.on(device))
+    return Outline(sizes, schedule if x.is_cpu else schedule.on(x.device))
 
 
-_plain_outline = lru_cache(maxsize=256)(_outline)  # of controls without tensors
+@lru_cache(maxsize=256)
+def _plain_sizes(
+    cell: Cell, machine: Machine, setting: Hashable, wishes: Wishes, *shape: int
+) -> Sizes:
+    """Without masks and resets."""
+    return _sizes(cell, machine, setting, options_for(cell, Controls(), *wishes), *shape)
 
 
 @lru_cache(maxsize=1024)
@@ -285,7 +271,7 @@ def _input_bias(plan: Plan, parameters: Parameters) -> Tensor | None:
 def gather_rows(sequence: Tensor, schedule: Schedule) -> Tensor:
     """(time, batch, size) as the rows that are kept."""
     rows = sequence.reshape(schedule.time * schedule.batch, -1)
-    return rows if schedule.index is None else rows.index_select(0, schedule.index)
+    return rows if schedule.places is None else rows.index_select(0, schedule.places.tensor())
 
 
 def as_rows(sequence: Tensor) -> Tensor:
@@ -301,9 +287,9 @@ def in_rows(form: Form, sequence: Tensor, schedule: Schedule) -> Tensor:
 
     As far apart as `stride(-2)` says.
     """
-    if schedule.index is None:
+    if schedule.places is None:
         return as_rows(sequence)
-    return form.gather(sequence.flatten(0, 1), schedule.index)
+    return form.gather(sequence.flatten(0, 1), schedule.places)
 
 
 def gather_batch(rows: Tensor, schedule: Schedule) -> Tensor:

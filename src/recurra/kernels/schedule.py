@@ -7,8 +7,8 @@ rows in turn, so that each gets as much.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from ctypes import c_int64
+from functools import lru_cache
 from itertools import accumulate
 from math import prod
 from typing import NamedTuple
@@ -18,28 +18,55 @@ from torch import Tensor
 
 from recurra.kernels.cpu.rows import Table, lay_out
 
+# What CPU code is told of a schedule, and the tables that these are, but for the first.
+ARGUMENTS = (
+    "steps", "tables", "first_rows", "order", "last_rows", "other_last_rows", "sequence_places",
+)  # fmt: skip
+_TABLES = ("tables", "first_rows", "order", "last", "last_of_two", "places")
+
+
+class Places:
+    """Places of rows, int64 side by side in a longer memory.
+
+    Kernels need an address only: a tensor is made for who asks, since a view takes a hundredth of a
+    small layer's step.
+    """
+
+    __slots__ = ("_count", "_first", "_memory")
+
+    def __init__(self, memory: Tensor, first: int, count: int) -> None:
+        self._memory, self._first, self._count = memory, first, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def data_ptr(self) -> int:
+        """The address, as of a tensor."""
+        return self._memory.data_ptr() + 8 * self._first
+
+    def tensor(self) -> Tensor:
+        """(count,) int64."""
+        return self._memory[self._first : self._first + self._count]
+
 
 class Rows(NamedTuple):
     """Rows of numbers, as they lie or by their places.
 
     Attributes:
         numbers: (…, columns), columns side by side, rows any distance apart.
-        places: (rows,) int64 below the number of rows: which of them comes next; None: each in
-            turn.
+        places: below the number of rows: which of them comes next; None: each in turn.
         first: without places, the row that comes first.
     """
 
     numbers: Tensor
-    places: Tensor | None = None
+    places: Places | None = None
     first: int = 0
 
 
-@dataclass(frozen=True, eq=False)
-class Schedule:
+class Schedule(NamedTuple):
     """Rows at each step.
 
-    All tables lie in one memory, so that a call asks torch for one tensor, and takes addresses in
-    it; who needs a table as a tensor finds it by its name.
+    All tables are int64 and lie in one memory, so that a call asks torch for one tensor.
 
     Attributes:
         time, batch: of the padded batch.
@@ -48,8 +75,10 @@ class Schedule:
         initial_row: first row of the initial states in a buffer of states, which has one for each
             row that is kept and for each of the batch.
         output_row: first row in it of the results.
-        numbers: int64, all tables.
+        numbers: of all tables.
         where: of each table there is, by name, the first of its numbers and its shape.
+        arguments: of CPU code, in the order of ARGUMENTS; where `numbers` are elsewhere, nobody's.
+        elsewhere: the same on other devices.
     """
 
     time: int
@@ -61,18 +90,20 @@ class Schedule:
     is_reverse: bool
     numbers: Tensor
     where: Mapping[str, Table]
+    arguments: list[c_int64 | int]
+    elsewhere: dict[torch.device, "Schedule"]
 
     @property
     def is_full(self) -> bool:
         """Whether all rows are as long as the batch."""
-        return "index" not in self.where
+        return "places" not in self.where
 
-    @cached_property
+    @property
     def first_rows(self) -> Tensor:
         """(groups + 1,), the first row of each group among the batch's, and how many there are."""
         return self._table("first_rows")
 
-    @cached_property
+    @property
     def tables(self) -> Tensor:
         """(groups, time, 6), for each step in the order of the scan, TABLE_COLUMNS.
 
@@ -81,66 +112,60 @@ class Schedule:
         """
         return self._table("tables")
 
-    @cached_property
+    @property
     def order(self) -> Tensor:
         """(batch,), which of the batch's rows each row of the groups is."""
         return self._table("order")
 
-    @cached_property
+    @property
     def last(self) -> Tensor:
         """(batch,), where in a buffer of states each row of `order` has its last state."""
         return self._table("last")
 
-    @cached_property
+    @property
     def last_of_two(self) -> Tensor:
         """(batch,), `last` in a buffer that holds a state for two steps in turn."""
         return self._table("last_of_two")
 
-    @cached_property
+    @property
     def lengths(self) -> Tensor:
         """(batch,), real steps of each row of `order`, of a ragged batch."""
         return self._table("lengths")
 
-    @cached_property
-    def index(self) -> Tensor | None:
-        """(kept rows,), for each row that is kept its place t·batch + b; None: itself."""
-        return None if self.is_full else self._table("index")[: self.rows]
+    @property
+    def places(self) -> Places | None:
+        """For each row that is kept its place t·batch + b; None: itself."""
+        return None if self.is_full else self._of_rows("places", self.rows)
 
-    @cached_property
-    def previous(self) -> Tensor | None:
-        """(kept rows,), where in a buffer of states the old state of each row that is kept is.
+    @property
+    def previous(self) -> Places | None:
+        """For each row that is kept where in a buffer of states its old state is.
 
         None where the batch is full, since there they follow one another.
         """
-        return None if self.is_full else self._table("previous")[: self.rows]
+        return None if self.is_full else self._of_rows("previous", self.rows)
 
-    @cached_property
-    def kept(self) -> Tensor:
-        """(time·batch,), on the CPU, of a ragged batch: where each step of each row is kept.
+    @property
+    def kept(self) -> Places:
+        """For each t·batch + b, of a ragged batch, where it is kept, -1 if it is no real step.
 
-        -1 if it is none.
+        On the CPU only.
         """
-        return self._table("kept")
+        return self._of_rows("kept", self.time * self.batch)
 
     def _table(self, name: str) -> Tensor:
         first, shape = self.where[name]
-        return self.numbers.narrow(0, first, prod(shape)).view(shape)
+        return self.numbers[first : first + prod(shape)].view(shape)
 
-    @cached_property
-    def address(self) -> int:
-        """Where `numbers` lie."""
-        return self.numbers.data_ptr()
+    def _of_rows(self, name: str, count: int) -> Places:
+        return Places(self.numbers, self.where[name][0], count)
 
     def on(self, device: torch.device) -> "Schedule":
-        """The same on another device than the CPU, brought there once; but for `kept`."""
-        if device not in self._elsewhere:
+        """The same on another device than the CPU, brought there once."""
+        if device not in self.elsewhere:
             used = self.numbers if self.is_full else self.numbers[: self.where["kept"][0]]
-            self._elsewhere[device] = replace(self, numbers=used.to(device))
-        return self._elsewhere[device]
-
-    @cached_property
-    def _elsewhere(self) -> dict[torch.device, "Schedule"]:
-        return {}
+            self.elsewhere[device] = self._replace(numbers=used.to(device))
+        return self.elsewhere[device]
 
 
 def make_schedule(
@@ -177,16 +202,13 @@ def _full(time: int, batch: int, groups: int, is_reverse: bool) -> Schedule:
     }
     ends = list(accumulate(table.numel() for table in found.values()))
     places = zip(found, [0, *ends], found.values(), strict=False)
-    return Schedule(
-        time=time,
-        batch=batch,
-        groups=groups,
-        rows=time * batch,
-        initial_row=time * batch if is_reverse else 0,
-        output_row=0 if is_reverse else batch,
-        is_reverse=is_reverse,
-        numbers=torch.cat([table.flatten() for table in found.values()]),
-        where={name: (place, tuple(table.shape)) for name, place, table in places},
+    return _schedule(
+        *(time, batch, groups, time * batch),
+        time * batch if is_reverse else 0,
+        0 if is_reverse else batch,
+        is_reverse,
+        torch.cat([table.flatten() for table in found.values()]),
+        {name: (place, tuple(table.shape)) for name, place, table in places},
     )
 
 
@@ -195,11 +217,24 @@ def _ragged(time: int, lengths: tuple[int, ...], groups: int, is_reverse: bool) 
     """Kept for a while: all layers and directions of a network run the same one."""
     batch = len(lengths)
     numbers, where = lay_out(time, groups, lengths, is_reverse=is_reverse)
+    return _schedule(time, batch, groups, sum(lengths), 0, batch, is_reverse, numbers, where)
+
+
+def _schedule(
+    time: int,
+    batch: int,
+    groups: int,
+    rows: int,
+    initial_row: int,
+    output_row: int,
+    is_reverse: bool,
+    numbers: Tensor,
+    where: Mapping[str, Table],
+) -> Schedule:
+    start = numbers.data_ptr()
+    tables = [start + 8 * where[name][0] if name in where else 0 for name in _TABLES]
     return Schedule(
-        *(time, batch, groups, sum(lengths)),
-        initial_row=0,
-        output_row=batch,
-        is_reverse=is_reverse,
-        numbers=numbers,
-        where=where,
+        *(time, batch, groups, rows, initial_row, output_row, is_reverse, numbers, where),
+        arguments=[time, *tables],
+        elsewhere={},
     )

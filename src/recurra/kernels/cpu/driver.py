@@ -10,7 +10,7 @@ copied into their buffer; after the last step the last ones are copied out of it
 the same with their gradients.
 
 `arguments` is an array of 64-bit numbers: addresses, sizes, strides. `Layout` says what is where.
-`first_rows` has each group's first row of the batch, and where the last group ends; `places`, for
+`first_rows` has each group's first row of the batch, and where the last group ends; `order`, for
 each of these rows, which of the batch's it is; `tables`, for each group and each step:
 
     count     rows at work            row       first row in what is kept per step
@@ -46,6 +46,7 @@ from recurra.kernels.plan import (
     Product,
     split_name,
 )
+from recurra.kernels.schedule import ARGUMENTS as SCHEDULE_ARGUMENTS
 
 SPINS_BEFORE_YIELD = 2000
 
@@ -70,7 +71,7 @@ def make_layout(plan: Plan, parts: int, *, is_forward: bool) -> Layout:
     `code.tile_table`.
     """
     phases = plan.forward if is_forward else plan.backward
-    names = ["steps", "share", "hidden", "output", "tables", "first_rows", "barriers", "tiles"]
+    names = [*SCHEDULE_ARGUMENTS, "share", "hidden", "output", "barriers", "tiles"]
     names += ["thread_number", "thread_count", "threads", "refused", "give_way", "meeting", "pack"]
     names += ["scratch", "scratch_thread", "resets"]
     names += ["input"] if plan.options.has_input else []
@@ -89,8 +90,7 @@ def make_layout(plan: Plan, parts: int, *, is_forward: bool) -> Layout:
 
 def _names_outside_the_loop(plan: Plan, *, is_forward: bool) -> list[str]:
     """Of what states and their gradients come from, are in, and go to."""
-    names = ["places", "sequence_places", "batch"]
-    names += ["last_rows", "other_last_rows"] if is_forward else []
+    names = ["batch"]
     names += ["step.at", "step.row"] if plan.options.has_input else []
     if is_forward:
         names += [f"sequence{k}" for k in _sequences(plan)]
@@ -350,7 +350,7 @@ class _Driver:
         count = builder.sub(end, self.first_row)
         with loop(builder, self.part, count, self.number("share")) as r:
             row = builder.add(self.first_row, r)
-            yield r, row, self.entry("places", row)
+            yield r, row, self.entry("order", row)
 
     def _bring_states(self, table: ir.Value) -> None:
         """What the scan begins with, to where the first step looks for it."""
@@ -596,7 +596,7 @@ class _Driver:
             batch_row = builder.add(self.first_row, r)
             return offset(builder, address, builder.mul(batch_row, self.number(f"{buffer}.batch")))
         if kind == "previous" and self.plan.options.has_reset:
-            place = self.entry("places", builder.add(self.first_row, r))
+            place = self.entry("order", builder.add(self.first_row, r))
             return builder.select(self._is_reset(r), self.row_at(f"start{k}", place), address)
         return address
 

@@ -32,7 +32,7 @@ from recurra.kernels.gradient import Back
 from recurra.kernels.plan import Options
 from recurra.kernels.planner import plan_for
 from recurra.kernels.scan import Scan, as_rows, full_sequence
-from recurra.kernels.schedule import Rows, Schedule
+from recurra.kernels.schedule import Places, Rows, Schedule
 from recurra.reference import Parameters, Tensors
 
 # With more bytes of R than this, threads share its units instead of the batch's rows. Up to there
@@ -173,7 +173,7 @@ class CpuForm(Form):
             ctypes.memmove(target + k * size, source + place * size, size)
         return result
 
-    def gather(self, rows: Tensor, places: Tensor) -> Tensor:
+    def gather(self, rows: Tensor, places: Places) -> Tensor:
         has_columns = rows.stride(1) == 1  # an expanded gradient has none side by side
         return take_rows(rows, places, self.host) if has_columns else super().gather(rows, places)
 

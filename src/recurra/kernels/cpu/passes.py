@@ -18,15 +18,6 @@ from recurra.kernels.cpu.threads import run_parallel
 from recurra.kernels.schedule import Schedule
 
 MOST_FRAMES = 64  # that a thread keeps, each with the schedule of its last call
-# The arguments that are a schedule's tables; 0 where a full batch has none.
-TABLES = {
-    "tables": "tables",
-    "first_rows": "first_rows",
-    "places": "order",
-    "last_rows": "last",
-    "other_last_rows": "last_of_two",
-    "sequence_places": "index",
-}
 _LINE = 8  # numbers that lie in one line of the cache: counters share none
 
 
@@ -53,8 +44,6 @@ class Frame:
         self._places = defaultdict(lambda: len(places), places)  # a spare one for other names
         self.refused = places["refused"]
         self._places_of_rows = _PlacesOfRows(self._places)
-        asked = [(places[a], table) for a, table in TABLES.items() if a in places]
-        self._places_of_tables = asked
 
     def __setitem__(self, name: str, value: int) -> None:
         """A number; of a name that the pass does not ask for, nothing comes."""
@@ -77,13 +66,9 @@ class Frame:
 
     def put_schedule(self, schedule: Schedule) -> None:
         """Which rows each step works on."""
-        if schedule is self.schedule:
-            return
-        values, where, start = self.values, schedule.where, schedule.address
-        self["steps"] = schedule.time
-        for place, name in self._places_of_tables:
-            values[place] = start + 8 * where[name][0] if name in where else 0
-        self.schedule = schedule
+        if schedule is not self.schedule:
+            self.values[: len(schedule.arguments)] = schedule.arguments
+            self.schedule = schedule
 
     def begin(self) -> None:
         """Set back what threads count up, and whether OpenMP refused to give them all."""

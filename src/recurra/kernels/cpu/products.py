@@ -21,7 +21,7 @@ from recurra.kernels.cpu.products_code import (
 )
 from recurra.kernels.cpu.scratch import WORK, lent, new_numbers, scratch
 from recurra.kernels.cpu.threads import openmp, thread_limit
-from recurra.kernels.schedule import Rows
+from recurra.kernels.schedule import Places, Rows
 
 # Below so many multiplications, or numbers to pack, a second thread costs more than it does.
 LEAST_PRODUCT, LEAST_PACK = 200_000, 20_000
@@ -163,7 +163,7 @@ def sums_of_products(
     return results
 
 
-def take_rows(rows: Tensor, places: Tensor, host: Host) -> Tensor:
+def take_rows(rows: Tensor, places: Tensor | Places, host: Host) -> Tensor:
     """Row after row those that `places` names, zeros where it is below zero.
 
     Args:

@@ -15,6 +15,7 @@ from recurra.kernels.cpu.host import find_host
 from recurra.kernels.cpu.rows_code import ARGUMENTS, TABLE_COLUMNS, TABLES, build_layout
 
 Table = tuple[int, tuple[int, ...]]  # the first of its numbers, and its shape
+_new_numbers = torch.empty(0, dtype=torch.int64, device="cpu").new_empty
 _Values = ctypes.c_int64 * len(ARGUMENTS)
 
 
@@ -28,7 +29,7 @@ def lay_out(
         lengths: of each row, in 0..time.
     """
     where, count = _places(time, len(lengths), groups)
-    numbers = torch.empty(count, dtype=torch.int64, device="cpu")
+    numbers = _new_numbers(count)
     given, start = array("q", lengths), numbers.data_ptr()
     addresses = [start + 8 * first for first, _ in where.values()]
     sizes = time, len(lengths), groups, is_reverse
@@ -43,7 +44,7 @@ def _places(time: int, batch: int, groups: int) -> tuple[Mapping[str, Table], in
     """Where the tables lie, and how many numbers they have, if no row were shorter."""
     rows: dict[str, tuple[int, ...]] = dict.fromkeys(TABLES, (batch,))
     rows |= {"first_rows": (groups + 1,), "tables": (groups, time, len(TABLE_COLUMNS))}
-    rows |= dict.fromkeys(("index", "previous", "kept"), (time * batch,))
+    rows |= dict.fromkeys(("places", "previous", "kept"), (time * batch,))
     rows["starts"] = (time + 1,)
     ends = list(accumulate(map(prod, rows.values())))
     firsts = zip(rows.items(), [0, *ends], strict=False)

@@ -13,7 +13,7 @@ from recurra.kernels.cpu.vector import I64, POINTER, integer
 TABLE_COLUMNS = ("count", "row", "state", "previous", "other_state", "other_previous")
 # All but the last two, which are for work, are a `Schedule`'s. Behind `lengths` there is memory.
 TABLES = (
-    "first_rows", "tables", "order", "lengths", "last", "last_of_two", "index", "previous", "kept",
+    "first_rows", "tables", "order", "lengths", "last", "last_of_two", "places", "previous", "kept",
     "starts", "by_length",
 )  # fmt: skip
 ARGUMENTS = ("time", "batch", "groups", "is_reverse", "given", *TABLES)  # given: the lengths
@@ -157,7 +157,7 @@ class _Rows:
         t = builder.select(self.is_reverse, back, step)
         place = builder.add(builder.mul(t, self.batch), self.get("order", own))
         kept = builder.add(row, member)
-        self.set("index", kept, place)
+        self.set("places", kept, place)
         self.set("kept", place, kept)
         self.set("previous", kept, builder.add(old, member))
         self.set("last", own, builder.add(new, member))

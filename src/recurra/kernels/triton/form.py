@@ -94,7 +94,7 @@ class TritonForm(Form):
         found = []
         for numbers, places, first in rights:
             flat = numbers.flatten(0, -2)
-            own = flat[first : first + len(left)] if places is None else flat[places]
+            own = flat[first : first + len(left)] if places is None else flat[places.tensor()]
             found.append((self._product(left.t(), own), left.sum(0)))
         return found
 
