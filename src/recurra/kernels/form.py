@@ -123,8 +123,8 @@ class Form:
         return torch.cat([blocks[k : k + 1] for k in places]).view(rows.shape)
 
     def gather(self, rows: Tensor, places: Places) -> Tensor:
-        """Rows by their numbers."""
-        return rows.index_select(0, places.tensor())
+        """Rows by their numbers; their columns lie side by side."""
+        return rows.flatten(0, -2).index_select(0, places.tensor())
 
     def spread(self, rows: Tensor, schedule: Schedule) -> Tensor:
         """Rows that are kept -> (time·batch, columns), zeros where a step is not real."""

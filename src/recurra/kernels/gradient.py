@@ -155,6 +155,6 @@ def _operand(run: Scan) -> Rows:
     schedule, states = run.outline.schedule, run.states[0]
     if "operand" in run.kept:
         return Rows(run.kept["operand"])
-    if schedule.previous is not None:
+    if not schedule.is_full:
         return Rows(states, schedule.previous)
     return Rows(states, first=schedule.batch if schedule.is_reverse else 0)

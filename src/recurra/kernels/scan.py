@@ -213,7 +213,8 @@ def scan_forward(
             rows = gather_rows(controls.rows.unsqueeze(-1), schedule).view(-1)
             gates = form.linear(x, weight, bias, is_full=False).index_select(0, rows)
         else:
-            flat = in_rows(form, x, schedule).view(-1, sizes.inputs)
+            flat = in_rows(form, x, schedule)
+            flat = flat.view(-1, sizes.inputs) if flat.dim() > 2 else flat
             gates = form.linear(flat, weight, bias, is_full=sizes.is_full)
         if "gates" in form.kept:
             kept["gates"] = gates
@@ -289,7 +290,7 @@ def in_rows(form: Form, sequence: Tensor, schedule: Schedule) -> Tensor:
     """
     if schedule.places is None:
         return as_rows(sequence)
-    return form.gather(sequence.flatten(0, 1), schedule.places)
+    return form.gather(as_rows(sequence), schedule.places)
 
 
 def gather_batch(rows: Tensor, schedule: Schedule) -> Tensor:

@@ -7,7 +7,6 @@ rows in turn, so that each gets as much.
 """
 
 from collections.abc import Mapping
-from ctypes import c_int64
 from functools import lru_cache
 from itertools import accumulate
 from math import prod
@@ -17,12 +16,7 @@ import torch
 from torch import Tensor
 
 from recurra.kernels.cpu.rows import Table, lay_out
-
-# What CPU code is told of a schedule, and the tables that these are, but for the first.
-ARGUMENTS = (
-    "steps", "tables", "first_rows", "order", "last_rows", "other_last_rows", "sequence_places",
-)  # fmt: skip
-_TABLES = ("tables", "first_rows", "order", "last", "last_of_two", "places")
+from recurra.kernels.cpu.rows_code import SCHEDULE_ARGUMENTS
 
 
 class Places:
@@ -76,8 +70,14 @@ class Schedule(NamedTuple):
             row that is kept and for each of the batch.
         output_row: first row in it of the results.
         numbers: of all tables.
-        where: of each table there is, by name, the first of its numbers and its shape.
-        arguments: of CPU code, in the order of ARGUMENTS; where `numbers` are elsewhere, nobody's.
+        where: of each table there is, by name, the first of its numbers and its shape. `arguments`
+            is one of CPU code.
+        is_full: whether all rows are as long as the batch.
+        places: for each row that is kept its place t·batch + b; None: itself.
+        previous: for each row that is kept where in a buffer of states its old state is; None where
+            the batch is full, since there they follow one another.
+        kept: for each t·batch + b where it is kept, -1 if it is no real step; on the CPU only;
+            None: as they come.
         elsewhere: the same on other devices.
     """
 
@@ -90,13 +90,11 @@ class Schedule(NamedTuple):
     is_reverse: bool
     numbers: Tensor
     where: Mapping[str, Table]
-    arguments: list[c_int64 | int]
+    is_full: bool
+    places: Places | None
+    previous: Places | None
+    kept: Places | None
     elsewhere: dict[torch.device, "Schedule"]
-
-    @property
-    def is_full(self) -> bool:
-        """Whether all rows are as long as the batch."""
-        return "places" not in self.where
 
     @property
     def first_rows(self) -> Tensor:
@@ -132,39 +130,21 @@ class Schedule(NamedTuple):
         """(batch,), real steps of each row of `order`, of a ragged batch."""
         return self._table("lengths")
 
-    @property
-    def places(self) -> Places | None:
-        """For each row that is kept its place t·batch + b; None: itself."""
-        return None if self.is_full else self._of_rows("places", self.rows)
-
-    @property
-    def previous(self) -> Places | None:
-        """For each row that is kept where in a buffer of states its old state is.
-
-        None where the batch is full, since there they follow one another.
-        """
-        return None if self.is_full else self._of_rows("previous", self.rows)
-
-    @property
-    def kept(self) -> Places:
-        """For each t·batch + b, of a ragged batch, where it is kept, -1 if it is no real step.
-
-        On the CPU only.
-        """
-        return self._of_rows("kept", self.time * self.batch)
-
     def _table(self, name: str) -> Tensor:
         first, shape = self.where[name]
         return self.numbers[first : first + prod(shape)].view(shape)
 
-    def _of_rows(self, name: str, count: int) -> Places:
-        return Places(self.numbers, self.where[name][0], count)
-
     def on(self, device: torch.device) -> "Schedule":
         """The same on another device than the CPU, brought there once."""
         if device not in self.elsewhere:
-            used = self.numbers if self.is_full else self.numbers[: self.where["kept"][0]]
-            self.elsewhere[device] = self._replace(numbers=used.to(device))
+            numbers = self.numbers
+            if self.places is None:
+                moved = self._replace(numbers=numbers.to(device))
+            else:
+                numbers = numbers[: self.where["kept"][0]].to(device)
+                places, previous, _ = _places(numbers, self.where, self.rows)
+                moved = self._replace(numbers=numbers, places=places, previous=previous)
+            self.elsewhere[device] = moved
         return self.elsewhere[device]
 
 
@@ -194,6 +174,7 @@ def _full(time: int, batch: int, groups: int, is_reverse: bool) -> Schedule:
     new, old = (row, row + batch) if is_reverse else (row + batch, row)
     turns = (steps + 1) % 2 * batch + first, steps % 2 * batch + first
     found = {
+        "arguments": torch.zeros(len(SCHEDULE_ARGUMENTS), dtype=torch.int64, device="cpu"),
         "first_rows": first_rows,
         "tables": torch.stack([counts.expand_as(row), row, new, old, *turns], dim=-1),
         "order": order,
@@ -202,39 +183,48 @@ def _full(time: int, batch: int, groups: int, is_reverse: bool) -> Schedule:
     }
     ends = list(accumulate(table.numel() for table in found.values()))
     places = zip(found, [0, *ends], found.values(), strict=False)
-    return _schedule(
-        *(time, batch, groups, time * batch),
-        time * batch if is_reverse else 0,
-        0 if is_reverse else batch,
-        is_reverse,
-        torch.cat([table.flatten() for table in found.values()]),
-        {name: (place, tuple(table.shape)) for name, place, table in places},
+    where = {name: (place, tuple(table.shape)) for name, place, table in places}
+    numbers = torch.cat([table.flatten() for table in found.values()])
+    start, tables = numbers.data_ptr(), list(SCHEDULE_ARGUMENTS.values())[1:]
+    addresses = [start + 8 * where[name][0] if name in where else 0 for name in tables]
+    numbers[: len(SCHEDULE_ARGUMENTS)] = torch.tensor([time, *addresses], device="cpu")
+    return Schedule(
+        time=time,
+        batch=batch,
+        groups=groups,
+        rows=time * batch,
+        initial_row=time * batch if is_reverse else 0,
+        output_row=0 if is_reverse else batch,
+        is_reverse=is_reverse,
+        numbers=numbers,
+        where=where,
+        is_full=True,
+        places=None,
+        previous=None,
+        kept=None,
+        elsewhere={},
     )
 
 
 @lru_cache(maxsize=32)
 def _ragged(time: int, lengths: tuple[int, ...], groups: int, is_reverse: bool) -> Schedule:
     """Kept for a while: all layers and directions of a network run the same one."""
-    batch = len(lengths)
+    batch, rows = len(lengths), sum(lengths)
     numbers, where = lay_out(time, groups, lengths, is_reverse=is_reverse)
-    return _schedule(time, batch, groups, sum(lengths), 0, batch, is_reverse, numbers, where)
-
-
-def _schedule(
-    time: int,
-    batch: int,
-    groups: int,
-    rows: int,
-    initial_row: int,
-    output_row: int,
-    is_reverse: bool,
-    numbers: Tensor,
-    where: Mapping[str, Table],
-) -> Schedule:
-    start = numbers.data_ptr()
-    tables = [start + 8 * where[name][0] if name in where else 0 for name in _TABLES]
     return Schedule(
-        *(time, batch, groups, rows, initial_row, output_row, is_reverse, numbers, where),
-        arguments=[time, *tables],
-        elsewhere={},
+        *(time, batch, groups, rows, 0, batch, is_reverse, numbers, where, False),
+        *_places(numbers, where, rows),
+        {},
+    )
+
+
+def _places(
+    numbers: Tensor, where: Mapping[str, Table], rows: int
+) -> tuple[Places, Places, Places]:
+    """`places`, `previous` and `kept`."""
+    kept, shape = where["kept"]
+    return (
+        Places(numbers, where["places"][0], rows),
+        Places(numbers, where["previous"][0], rows),
+        Places(numbers, kept, *shape),
     )

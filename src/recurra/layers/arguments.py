@@ -46,7 +46,7 @@ def checked_lengths(lengths: Tensor, time: int, batch: int) -> Tensor:
         low, high = min(numbers), max(numbers)
         if low < 0 or high > time:
             raise ShapeError(f"lengths go from {low} to {high}; they must be in 0..{time} (time)")
-    return lengths.long()
+    return lengths if lengths.dtype is torch.int64 else lengths.long()
 
 
 def check_state(

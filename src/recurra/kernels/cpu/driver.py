@@ -32,7 +32,7 @@ from recurra.kernels.cpu.host import Host
 from recurra.kernels.cpu.matrix import Matrices, call_products, new_configuration, release
 from recurra.kernels.cpu.packing_code import PACK_ARGUMENTS
 from recurra.kernels.cpu.pointwise import Passes, RowEmitter
-from recurra.kernels.cpu.rows_code import TABLE_COLUMNS
+from recurra.kernels.cpu.rows_code import SCHEDULE_ARGUMENTS, TABLE_COLUMNS
 from recurra.kernels.cpu.tiles import MAX_VECTORS, call_tiles
 from recurra.kernels.cpu.vector import I1, I8, I32, I64, POINTER, Vectors, integer, offset
 from recurra.kernels.plan import (
@@ -46,7 +46,6 @@ from recurra.kernels.plan import (
     Product,
     split_name,
 )
-from recurra.kernels.schedule import ARGUMENTS as SCHEDULE_ARGUMENTS
 
 SPINS_BEFORE_YIELD = 2000
 

@@ -174,11 +174,10 @@ class CpuForm(Form):
         return result
 
     def gather(self, rows: Tensor, places: Places) -> Tensor:
-        has_columns = rows.stride(1) == 1  # an expanded gradient has none side by side
-        return take_rows(rows, places, self.host) if has_columns else super().gather(rows, places)
+        return take_rows(rows, places, self.host)
 
     def spread(self, rows: Tensor, schedule: Schedule) -> Tensor:
-        assert not schedule.is_full, "a full batch's rows need no place"
+        assert schedule.kept is not None, "a full batch's rows need no place"
         return take_rows(rows, schedule.kept, self.host)
 
     def linear(self, rows: Tensor, weight: Tensor, bias: Tensor | None, *, is_full: bool) -> Tensor:

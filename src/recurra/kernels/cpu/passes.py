@@ -13,6 +13,7 @@ from functools import cached_property
 from torch import Tensor
 
 from recurra.kernels.cpu.code import Code
+from recurra.kernels.cpu.rows_code import SCHEDULE_ARGUMENTS
 from recurra.kernels.cpu.scratch import frames, is_kept, scratch
 from recurra.kernels.cpu.threads import run_parallel
 from recurra.kernels.schedule import Schedule
@@ -67,7 +68,8 @@ class Frame:
     def put_schedule(self, schedule: Schedule) -> None:
         """Which rows each step works on."""
         if schedule is not self.schedule:
-            self.values[: len(schedule.arguments)] = schedule.arguments
+            address = schedule.numbers.data_ptr()  # where they have the first arguments
+            ctypes.memmove(self.address, address, 8 * len(SCHEDULE_ARGUMENTS))
             self.schedule = schedule
 
     def begin(self) -> None:

@@ -167,16 +167,16 @@ def take_rows(rows: Tensor, places: Tensor | Places, host: Host) -> Tensor:
     """Row after row those that `places` names, zeros where it is below zero.
 
     Args:
-        rows: (rows, columns) float32, columns side by side.
+        rows: (…, columns) float32, columns side by side, rows any distance apart.
         places: (count,) int64, below the number of rows.
         host: the code is for.
     """
-    count, columns = len(places), rows.shape[1]
+    count, columns = len(places), rows.shape[-1]
     result = rows.new_empty(count, columns)
-    if not len(rows):
+    if not rows.numel():
         return result.zero_()
     values = _Values(  # in the order of TAKE_ARGUMENTS
-        count, columns, rows.data_ptr(), rows.stride(0), places.data_ptr(), result.data_ptr(),
+        count, columns, rows.data_ptr(), rows.stride(-2), places.data_ptr(), result.data_ptr(),
         *_thread_functions(),
     )  # fmt: skip
     _code(host).run("take_rows", values, thread_limit() if count * columns >= LEAST_PACK else 1)

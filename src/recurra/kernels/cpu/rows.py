@@ -12,7 +12,13 @@ from torch import Tensor
 
 from recurra.kernels.cpu.compiler import MachineCode, compile_cached
 from recurra.kernels.cpu.host import find_host
-from recurra.kernels.cpu.rows_code import ARGUMENTS, TABLE_COLUMNS, TABLES, build_layout
+from recurra.kernels.cpu.rows_code import (
+    ARGUMENTS,
+    SCHEDULE_ARGUMENTS,
+    TABLE_COLUMNS,
+    TABLES,
+    build_layout,
+)
 
 Table = tuple[int, tuple[int, ...]]  # the first of its numbers, and its shape
 _new_numbers = torch.empty(0, dtype=torch.int64, device="cpu").new_empty
@@ -28,27 +34,32 @@ def lay_out(
         time, groups, is_reverse: of the schedule.
         lengths: of each row, in 0..time.
     """
-    where, count = _places(time, len(lengths), groups)
-    numbers = _new_numbers(count)
-    given, start = array("q", lengths), numbers.data_ptr()
-    addresses = [start + 8 * first for first, _ in where.values()]
-    sizes = time, len(lengths), groups, is_reverse
-    values = _Values(*sizes, given.buffer_info()[0], *addresses)
+    where, count, firsts = _places(time, len(lengths), groups)
+    numbers, given = _new_numbers(count), array("q", lengths)
+    values = _Values(
+        *(time, len(lengths), groups, is_reverse),
+        *(given.buffer_info()[0], numbers.data_ptr(), ctypes.addressof(firsts)),
+    )
     run, _ = _code()
     run(ctypes.addressof(values))
     return numbers, where
 
 
 @lru_cache(maxsize=256)
-def _places(time: int, batch: int, groups: int) -> tuple[Mapping[str, Table], int]:
-    """Where the tables lie, and how many numbers they have, if no row were shorter."""
+def _places(
+    time: int, batch: int, groups: int
+) -> tuple[Mapping[str, Table], int, ctypes.Array[ctypes.c_int64]]:
+    """Where the tables lie, how many numbers they have if no row is shorter, and their firsts."""
     rows: dict[str, tuple[int, ...]] = dict.fromkeys(TABLES, (batch,))
+    rows |= {"arguments": (len(SCHEDULE_ARGUMENTS),), "starts": (time + 1,)}
     rows |= {"first_rows": (groups + 1,), "tables": (groups, time, len(TABLE_COLUMNS))}
     rows |= dict.fromkeys(("places", "previous", "kept"), (time * batch,))
-    rows["starts"] = (time + 1,)
     ends = list(accumulate(map(prod, rows.values())))
-    firsts = zip(rows.items(), [0, *ends], strict=False)
-    return {name: (first, shape) for (name, shape), first in firsts}, ends[-1]
+    firsts = [0, *ends[:-1]]
+    where = {
+        name: (first, shape) for (name, shape), first in zip(rows.items(), firsts, strict=True)
+    }
+    return where, ends[-1], (ctypes.c_int64 * len(firsts))(*firsts)
 
 
 @cache

@@ -11,12 +11,24 @@ from recurra.kernels.cpu.vector import I64, POINTER, integer
 
 # What `tables` has of each step.
 TABLE_COLUMNS = ("count", "row", "state", "previous", "other_state", "other_previous")
-# All but the last two, which are for work, are a `Schedule`'s. Behind `lengths` there is memory.
+# What a scan's code is told of a schedule; but for the first, the table whose address it is.
+SCHEDULE_ARGUMENTS = {
+    "steps": "",
+    "tables": "tables",
+    "first_rows": "first_rows",
+    "order": "order",
+    "last_rows": "last",
+    "other_last_rows": "last_of_two",
+    "sequence_places": "places",
+}
+# In the order of memory. All but the last two, which are for work, are a `Schedule`'s; `arguments`
+# has the above. Behind `lengths` there is memory.
 TABLES = (
-    "first_rows", "tables", "order", "lengths", "last", "last_of_two", "places", "previous", "kept",
-    "starts", "by_length",
+    "arguments", "first_rows", "tables", "order", "lengths", "last", "last_of_two", "places",
+    "previous", "kept", "starts", "by_length",
 )  # fmt: skip
-ARGUMENTS = ("time", "batch", "groups", "is_reverse", "given", *TABLES)  # given: the lengths
+# given: the lengths; numbers: the memory; firsts: of each table, its first number there
+ARGUMENTS = ("time", "batch", "groups", "is_reverse", "given", "numbers", "firsts")
 
 
 def build_layout() -> ir.Module:
@@ -27,6 +39,7 @@ def build_layout() -> ir.Module:
     rows.sort()
     rows.deal()
     rows.lay_out()
+    rows.tell()
     rows.builder.ret_void()
     return module
 
@@ -37,7 +50,11 @@ class _Rows:
         given = {n: argument(builder, function.args[0], i) for i, n in enumerate(ARGUMENTS)}
         self.time, self.batch, self.groups = given["time"], given["batch"], given["groups"]
         self.is_reverse = builder.icmp_signed("!=", given["is_reverse"], integer(0))
-        self.arrays = {n: builder.inttoptr(given[n], POINTER) for n in ARGUMENTS[4:]}
+        numbers, firsts = (builder.inttoptr(given[n], POINTER) for n in ("numbers", "firsts"))
+        self.arrays = {"given": builder.inttoptr(given["given"], POINTER)}
+        for i, name in enumerate(TABLES):
+            first = argument(builder, firsts, i)
+            self.arrays[name] = builder.gep(numbers, [first], source_etype=I64)
         # the next row, a group's rows that are still at work, and where the old states begin
         self.next, self.left, self.old = (builder.alloca(I64) for _ in range(3))
 
@@ -123,6 +140,12 @@ class _Rows:
                     self._keep(builder.add(first, member), step, row, new, old, member)
                 builder.store(new, self.old)
                 self.advance(self.next, count)
+
+    def tell(self) -> None:
+        """`arguments`."""
+        for i, table in enumerate(SCHEDULE_ARGUMENTS.values()):
+            address = self.builder.ptrtoint(self.arrays[table], I64) if table else self.time
+            self.set("arguments", integer(i), address)
 
     def _drop_finished(self, first: ir.Value, step: ir.Value) -> None:
         """From the end of the group, where the shortest are."""
