@@ -67,7 +67,7 @@ def check_state(
         directions: of each layer.
         weight: one of the layer's. Under autocast the state's dtype may be another.
     """
-    expected = len(sizes) * directions
+    expected, dtype, device = len(sizes) * directions, weight.dtype, weight.device
     if len(state.layers) != expected:
         raise ShapeError(
             f"the initial state has {len(state.layers)} layers·directions, the layer has {expected}"
@@ -80,11 +80,11 @@ def check_state(
                     f"state {name} of layer {layer} has shape {tuple(s.shape)}, the layer "
                     f"needs {(batch, size)}"
                 )
-            if s.dtype == weight.dtype and s.device == weight.device:
+            if s.dtype is dtype and s.device == device:
                 continue
-            is_cast = torch.is_autocast_enabled(weight.device.type)
-            if not is_cast or s.device != weight.device:
+            is_cast = torch.is_autocast_enabled(device.type)
+            if not is_cast or s.device != device:
                 raise ShapeError(
                     f"state {name} of layer {layer} is {s.dtype} on {s.device}, the layer's "
-                    f"weights are {weight.dtype} on {weight.device}; convert one of them"
+                    f"weights are {dtype} on {device}; convert one of them"
                 )

@@ -22,7 +22,16 @@ from recurra.reference import Parameters, Tensors
 MOST_ROWS = 4
 # Below so many weights, a second thread costs more than it does.
 LEAST_WEIGHTS = 40_000
-_kept = threading.local()
+
+
+class _Kept(threading.local):
+    """A thread's steppers."""
+
+    def __init__(self) -> None:
+        self.steppers: dict[object, _Stepper] = {}
+
+
+_kept = _Kept()
 
 
 def step_forward(
@@ -39,13 +48,11 @@ def step_forward(
     """
     x, state = x.contiguous(), tuple([s.contiguous() for s in state])
     parameters = _contiguous(parameters)
-    batch, inputs = x.shape
-    hidden, output = parameters.weight_ih.shape[0] // len(cell.gates), state[0].shape[1]
-    key = (cell, batch, inputs, hidden, output, thread_limit(), host)
-    steppers: dict[object, _Stepper] = _kept.__dict__.setdefault("steppers", {})
-    stepper = steppers.get(key)
+    key = (cell, x.shape, parameters.weight_ih.shape[0], state[0].shape[1], thread_limit(), host)
+    stepper = _kept.steppers.get(key)
     if stepper is None:
-        stepper = steppers[key] = _Stepper(cell, batch, inputs, hidden, output, host)
+        sizes = x.shape[0], x.shape[1], key[2] // len(cell.gates)
+        stepper = _kept.steppers[key] = _Stepper(cell, *sizes, key[3], host)
     return stepper(x, state, parameters)
 
 
@@ -57,7 +64,6 @@ class _Stepper:
         options = Options((False,) * len(cell.states), has_input=True, is_step=True)
         self.code: Code = forward_code(cell, options, host, 0)
         self.sizes = [output] + [hidden] * (len(cell.states) - 1)
-        self.shapes = [(batch, size) for size in self.sizes]
         gates, widest = len(cell.gates), -(-max(hidden, output) // host.lanes) * host.lanes
         weights = gates * hidden * (inputs + output)
         self.threads = thread_limit() if weights >= LEAST_WEIGHTS else 1
@@ -70,7 +76,8 @@ class _Stepper:
             "saved": new_numbers(batch, gates * hidden),
             "vectors": new_numbers(1, len(cell.vectors) * hidden),
         }
-        self.no_bias = new_zeros(max(gates * hidden, output))
+        self.zeros = new_zeros(max(gates * hidden, output))
+        self.no_bias = self.zeros.data_ptr()
         self.tables = torch.tensor([[[batch, 0, 0, 0, 0, 0]]], device="cpu")
         self.first_rows = torch.zeros(1, dtype=torch.int64, device="cpu")
         self.barrier = ctypes.c_int64()
@@ -108,20 +115,20 @@ class _Stepper:
     def __call__(self, x: Tensor, state: Tensors, parameters: Parameters) -> Tensors:
         if self.cell.vectors:
             torch.cat(parameters.vectors, out=self.buffers["vectors"].view(-1))
-        new = tuple([new_numbers(shape) for shape in self.shapes])
-        no_bias, weight_hh = self.no_bias.data_ptr(), _address(parameters.weight_hh, 0)
-        addresses = (
+        new = tuple([torch.empty_like(s) for s in state])
+        ih, hh, bias_ih, bias_hh, hr, bias_hr, _ = parameters
+        no_bias, early = self.no_bias, 0 if hh is None else hh.data_ptr()
+        addresses = [
             x.data_ptr(),
-            parameters.weight_ih.data_ptr(),
-            _address(parameters.bias_ih, no_bias),
-            weight_hh,
-            _address(parameters.bias_hh, no_bias),
-            weight_hh + self.late,
-            _address(parameters.weight_hr, 0),
-            _address(parameters.bias_hr, no_bias),
-            *(s.data_ptr() for s in state),
-            *(s.data_ptr() for s in new),
-        )
+            ih.data_ptr(),
+            no_bias if bias_ih is None else bias_ih.data_ptr(),
+            early,
+            no_bias if bias_hh is None else bias_hh.data_ptr(),
+            early + self.late,
+            0 if hr is None else hr.data_ptr(),
+            no_bias if bias_hr is None else bias_hr.data_ptr(),
+        ]
+        addresses += [s.data_ptr() for s in state] + [s.data_ptr() for s in new]
         values = self.values
         for place, address in zip(self.pointers, addresses, strict=True):
             values[place] = address
@@ -142,11 +149,10 @@ class _Stepper:
 
 def _contiguous(parameters: Parameters) -> Parameters:
     """The same; a weight that is not contiguous, of which the layers have none, copied."""
-    if all([p is None or p.is_contiguous() for p in parameters[:6]]):
+    for p in parameters[:6]:
+        if p is not None and not p.is_contiguous():
+            break
+    else:
         return parameters
     six = (p if p is None else p.contiguous() for p in parameters[:6])
     return Parameters._make((*six, parameters.vectors))
-
-
-def _address(tensor: Tensor | None, otherwise: int) -> int:
-    return otherwise if tensor is None else tensor.data_ptr()
