@@ -44,7 +44,7 @@ SAMPLED_WORDS = 256
 LEAST_WORDS, LEAST_ROWS = 1000, 32
 # below these, units for matrices take no less time than vectors
 LEAST_UNIT_FEATURES, LEAST_UNIT_ROWS = 96, 192
-UNIT_WORDS = 4096  # whose logits exist at once, where none is kept
+UNIT_WORDS = 1024  # whose logits exist at once, where none is kept
 WEIGHT = "softmax weight"  # scratch for it as it is packed, one way after the other
 
 
