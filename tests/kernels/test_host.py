@@ -26,6 +26,8 @@ def _pretend(monkeypatch: pytest.MonkeyPatch, *features: str) -> None:
         ((*AVX512, "avx2", "fma"), "avx512_bf16"),
         ((*AVX512, "avx2", "fma", "amx-bf16"), "avx512"),
         (AMX, "amx"),
+        ((*AMX, "avx512fp16", "amx-fp16"), "amx_fp16"),
+        ((*AMX, "amx-fp16"), "amx"),
     ],
 )
 def test_the_fastest_level_is_taken(
@@ -52,6 +54,6 @@ def test_a_slower_level_can_be_asked_for_and_a_missing_one_is_refused(
 def test_matrix_units_are_left_alone_where_the_system_does_not_lend_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    _pretend(monkeypatch, *AMX)
+    _pretend(monkeypatch, *AMX, "avx512fp16", "amx-fp16")
     monkeypatch.setattr(host_module, "_may_use_matrix_units", lambda: False)
     assert find_host.__wrapped__().level == "avx512"
