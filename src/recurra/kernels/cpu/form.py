@@ -11,7 +11,7 @@ from torch import Tensor
 from recurra.cells import Cell
 from recurra.kernels.cpu.code import Code, backward_code, forward_code, tile_table
 from recurra.kernels.cpu.couples import couples_distance
-from recurra.kernels.cpu.host import BFLOAT16, Host, find_host
+from recurra.kernels.cpu.host import BFLOAT16, HALVES, THIRDS, Host, find_host
 from recurra.kernels.cpu.passes import Frame, Pass
 from recurra.kernels.cpu.products import (
     is_own_faster,
@@ -44,9 +44,10 @@ SHARED_CACHE_BYTES = 1_200_000
 LOOP_CACHE_BYTES = 2_500_000
 
 # From such sizes on, in all directions, matrix units take less time for float32 than vectors; see
-# `matrix`. In the loop that is the depth of a product, for so many rows; a thread has rows of its
-# own where it finds so many bytes of R's parts in its core's own cache at each step.
-LEAST_UNIT_SIZE, LEAST_UNIT_ROWS, UNIT_CACHE_BYTES = 96, 8, 1_600_000
+# `matrix`. In the loop that is a product's depth, for so many rows by parts; a thread has rows of
+# its own where it finds so many bytes of R's parts in its core's own cache at each step.
+LEAST_UNIT_SIZE, UNIT_CACHE_BYTES = 96, 1_600_000
+LEAST_UNIT_ROWS = {HALVES: 8, THIRDS: 16}
 
 
 @dataclass(frozen=True, eq=False)
@@ -368,7 +369,7 @@ def form_for(
     if not parts and (most := host.float32_parts) and min(hidden, output) >= LEAST_UNIT_SIZE:
         is_near = 2 * most * numbers <= UNIT_CACHE_BYTES
         groups, share = (threads, 1) if is_near else (1, shared)
-        if batch // groups >= LEAST_UNIT_ROWS:
+        if batch // groups >= LEAST_UNIT_ROWS[most]:
             return CpuForm(plan, batch, hidden, output, groups, share, host, most)
     if (2 if parts else 4) * numbers <= SHARED_CACHE_BYTES and batch >= 2 * threads:
         groups, share = threads, 1
