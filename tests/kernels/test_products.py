@@ -226,6 +226,18 @@ def test_rows_and_columns_of_very_different_sizes_are_as_exact_as_each_other(hos
     assert ((sums - expected).abs() <= 2e-7 * size).all()
 
 
+@by_units
+@pytest.mark.parametrize("small", [1e-3, 1e-6, 1e-9, 1e-12])
+def test_a_small_number_beside_a_large_one_is_off_by_little(host, small):
+    """The least float16 is 2⁻³⁹ of the largest number: also where the large one is not counted."""
+    left, weight = torch.zeros(16, 128), torch.zeros(32, 128)
+    left[:, 0], left[:, 1] = 1.0, small * (1 + torch.rand(16))
+    weight[:, 1], weight[:, 2] = 0.5 + torch.rand(32), 1.0
+    product = linear(left, weight, None, host, parts=host.float32_parts)
+    expected = left.double() @ weight.double().t()
+    assert ((product - expected).abs() <= 4e-7 * expected + 2**-38).all()
+
+
 def _couples(blocks: torch.Tensor, parts: int, lanes: int) -> torch.Tensor:
     """The depth's numbers as couples of so many parts, and what undoes their scale."""
     if not parts:
