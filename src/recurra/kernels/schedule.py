@@ -8,14 +8,13 @@ rows in turn, so that each gets as much.
 
 from collections.abc import Mapping
 from functools import lru_cache
-from itertools import accumulate
 from math import prod
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from recurra.kernels.cpu.rows import Table, lay_out
+from recurra.kernels.cpu.rows import Table, lay_out, table_places
 from recurra.kernels.cpu.rows_code import SCHEDULE_ARGUMENTS
 
 
@@ -181,9 +180,7 @@ def _full(time: int, batch: int, groups: int, is_reverse: bool) -> Schedule:
         "last": (0 if is_reverse else time * batch) + order,
         "last_of_two": time % 2 * batch + order,
     }
-    ends = list(accumulate(table.numel() for table in found.values()))
-    places = zip(found, [0, *ends], found.values(), strict=False)
-    where = {name: (place, tuple(table.shape)) for name, place, table in places}
+    where, _ = table_places({name: tuple(table.shape) for name, table in found.items()})
     numbers = torch.cat([table.flatten() for table in found.values()])
     start, tables = numbers.data_ptr(), list(SCHEDULE_ARGUMENTS.values())[1:]
     addresses = [start + 8 * where[name][0] if name in where else 0 for name in tables]

@@ -451,13 +451,9 @@ class Recurrent(nn.Module):
         )
 
     def _weights(self, layer: int, direction: int) -> Parameters:
-        names, own = self._names[layer, direction], self._parameters
-        found: list[Tensor | None]
-        try:
-            found = [None if name is None else own[name] for name in names]
-        except KeyError:  # one is parametrised
-            found = [None if name is None else getattr(self, name) for name in names]
-        ih, hh, bias_ih, bias_hh, hr, bias_hr, *vectors = found
+        ih, hh, bias_ih, bias_hh, hr, bias_hr, *vectors = [
+            None if name is None else self._named(name) for name in self._names[layer, direction]
+        ]
         if self.weight_dropout and self.training and hh is not None:
             hh = dropout(hh, self.weight_dropout)
         return Parameters(ih, hh, bias_ih, bias_hh, hr, bias_hr, tuple(vectors))  # type: ignore[arg-type]

@@ -80,13 +80,12 @@ def split_rows(
     """
     builder, lanes, (a, lda), (first, stride) = v.builder, v.lanes, rows, target
     whole = builder.and_(depth, integer(-2 * lanes))
-    largest = new_magnitude(v)
     with loop(builder, 0, count) as r:
         row = offset(builder, a, builder.mul(r, lda))
         to = offset(builder, first, builder.mul(r, stride))
         scale = None
         if parts == HALVES:
-            undoing = _undoing_of_row(v, row, depth, largest)
+            undoing = _undoing_of_row(v, row, depth)
             scale = scale_from(v, undoing)
             place = offset(builder, to, row_size_of(v, depth, parts))
             builder.store(builder.extract_element(undoing, ir.Constant(I32, 0)), place, align=4)
@@ -108,10 +107,9 @@ def split_rows(
             write(whole, is_masked=True)
 
 
-def _undoing_of_row(v: Vectors, row: ir.Value, depth: ir.Value, largest: ir.Value) -> ir.Value:
-    """What undoes the scale of a row, in each lane; `largest` is a variable to work in."""
-    builder = v.builder
-    builder.store(v.whole(0), largest)
+def _undoing_of_row(v: Vectors, row: ir.Value, depth: ir.Value) -> ir.Value:
+    """What undoes the scale of a row, in each lane."""
+    builder, largest = v.builder, new_magnitude(v)
     each_vector(
         v, depth, lambda j, mask: enlarge(v, largest, v.load(offset(builder, row, j), mask))
     )
@@ -125,9 +123,11 @@ def _undoing_of_row(v: Vectors, row: ir.Value, depth: ir.Value, largest: ir.Valu
 
 
 def new_magnitude(v: Vectors) -> ir.Value:
-    """A variable for the largest magnitudes that were seen so far, each as a float32's bits."""
+    """A variable for the largest magnitudes from here on, each as a float32's bits."""
     with v.builder.goto_entry_block():
-        return v.builder.alloca(v.int_type)
+        magnitude = v.builder.alloca(v.int_type)
+    v.builder.store(v.whole(0), magnitude)
+    return magnitude
 
 
 def enlarge(v: Vectors, largest: ir.Value, numbers: ir.Value) -> None:

@@ -113,10 +113,10 @@ def _scale_panels(
     panel_size: ir.Value,
 ) -> None:
     """What undoes the scales of an operand's columns, into all panels."""
-    builder, largest = v.builder, new_magnitude(v)
+    builder = v.builder
 
     def settle(column: ir.Value, mask: ir.Value | None) -> None:
-        builder.store(v.whole(0), largest)
+        largest = new_magnitude(v)
         with loop(builder, 0, count) as r:
             (source,) = operand.rows(builder, builder.add(start, r), 1)
             enlarge(v, largest, v.load(offset(builder, source, column), mask))
@@ -139,6 +139,7 @@ def _copy_panels(
     """An operand's rows, two after two, into all panels; missing rows and columns are zero."""
     builder = v.builder
     whole, some = builder.sdiv(count, integer(2)), ceiling(builder, count, 2)
+    scales = _scales(builder, operand.at, builder.mul(depth, integer(parts)))
     for there, low, high in ((2, integer(0), whole), (1, whole, some), (0, some, depth)):
         with loop(builder, low, high) as couple:
             row = builder.add(start, builder.mul(couple, integer(2)))
@@ -146,7 +147,6 @@ def _copy_panels(
             before = builder.mul(builder.sdiv(couple, integer(TILE)), integer(TILE * parts))
             line = builder.add(before, builder.srem(couple, integer(TILE)))
             line = offset(builder, operand.at, builder.mul(line, integer(PANEL)))
-            scales = _scales(builder, operand.at, builder.mul(depth, integer(parts)))
             copy = partial(_copy_to_panel, v, sources, line, scales, panel_size, parts)
             each_vector(v, operand.n, copy)
 
@@ -222,7 +222,6 @@ def _undoing_of_columns(
 ) -> ir.Value:
     """What undoes the scales of a vector's columns in `count` rows; so many columns are there."""
     builder, largest, mask = v.builder, new_magnitude(v), v.mask_below(columns)
-    builder.store(v.whole(0), largest)
     with loop(builder, 0, count) as r:
         row = offset(builder, source, builder.mul(r, distance))
         enlarge(v, largest, v.load(row, mask))

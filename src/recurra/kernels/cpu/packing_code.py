@@ -150,8 +150,6 @@ def _undoing_of_rows(v: Vectors, source: ir.Value, depth: ir.Value, count: ir.Va
     Only so many of them are there.
     """
     builder, magnitudes = v.builder, [new_magnitude(v) for _ in range(v.lanes)]
-    for magnitude in magnitudes:
-        builder.store(v.whole(0), magnitude)
 
     def visit(j: ir.Value, mask: ir.Value | None) -> None:
         start = offset(builder, source, j)

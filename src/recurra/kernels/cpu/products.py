@@ -20,7 +20,7 @@ from recurra.kernels.cpu.products_code import (
     with_parts,
 )
 from recurra.kernels.cpu.scratch import WORK, lent, new_numbers, scratch
-from recurra.kernels.cpu.threads import openmp, thread_limit
+from recurra.kernels.cpu.threads import team_functions, thread_limit
 from recurra.kernels.schedule import Places, Rows
 
 # Below so many multiplications, or numbers to pack, a second thread costs more than it does.
@@ -106,7 +106,7 @@ def product_of_rows(
     values = _Values(  # in the order of ROW_ARGUMENTS
         count, depth, units, rows.data_ptr(), rows.stride(0), packed.data_ptr(), start.data_ptr(),
         result.data_ptr(), width, tiles.data_ptr(), couples.data_ptr(), couples_row,
-        couples_thread, *_thread_functions(),
+        couples_thread, *team_functions(),
     )  # fmt: skip
     _code(host).run(with_parts("product_of_rows", parts), values, threads)
     return result[:, :units]
@@ -157,7 +157,7 @@ def sums_of_products(
     missing = [0, 0, 0, 0, 0, 0, results[0][1].data_ptr()] * (sums_code.OPERANDS - len(rights))
     values = _Values(  # in the order of SUM_ARGUMENTS
         rows, m, left.data_ptr(), left.stride(0), panels.data_ptr(), size, tiles, depth,
-        *operands, *missing, *_thread_functions(),
+        *operands, *missing, *team_functions(),
     )  # fmt: skip
     _code(host).run(with_parts("sums_of_products", parts), values, threads)
     return results
@@ -177,7 +177,7 @@ def take_rows(rows: Tensor, places: Tensor | Places, host: Host) -> Tensor:
         return result.zero_()
     values = _Values(  # in the order of TAKE_ARGUMENTS
         count, columns, rows.data_ptr(), rows.stride(-2), places.data_ptr(), result.data_ptr(),
-        *_thread_functions(),
+        *team_functions(),
     )  # fmt: skip
     _code(host).run("take_rows", values, thread_limit() if count * columns >= LEAST_PACK else 1)
     return result
@@ -216,7 +216,7 @@ def along_rows(rows: Tensor, host: Host) -> Tensor:
     depth, units = rows.shape
     source, result = rows.contiguous(), rows.new_empty((depth + 1) // 2, units)
     values = _Values(  # in the order of PACK_ARGUMENTS
-        source.data_ptr(), result.data_ptr(), 1, units, depth, *_thread_functions()
+        source.data_ptr(), result.data_ptr(), 1, units, depth, *team_functions()
     )
     _code(host).run("couple_rows", values, thread_limit() if rows.numel() >= LEAST_PACK else 1)
     return result
@@ -240,16 +240,10 @@ def _packed(
     size = packed_size(*shape, host, parts)
     target = scratch(name, size)
     values = _Values(  # in the order of PACK_ARGUMENTS
-        source.data_ptr(), target.data_ptr(), count, units, depth, *_thread_functions()
+        source.data_ptr(), target.data_ptr(), count, units, depth, *team_functions()
     )
     _code(host).run(function, values, thread_limit() if size >= LEAST_PACK else 1)
     return target
-
-
-@cache
-def _thread_functions() -> tuple[int, int]:
-    found = openmp()
-    return found["thread_number"], found["thread_count"]
 
 
 @cache

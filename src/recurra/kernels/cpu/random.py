@@ -11,7 +11,7 @@ from recurra.kernels.cpu.compiler import MachineCode, compile_cached
 from recurra.kernels.cpu.host import Host, find_host
 from recurra.kernels.cpu.random_code import MASK_ARGUMENTS, build_random
 from recurra.kernels.cpu.scratch import new_numbers
-from recurra.kernels.cpu.threads import openmp, thread_limit
+from recurra.kernels.cpu.threads import team_functions, thread_limit
 
 LEVELS = 1 << 16  # of a probability
 # Below so many numbers, a second thread costs more than it does.
@@ -34,10 +34,9 @@ def random_mask(
     host = host or find_host()
     result = new_numbers(tuple(shape))
     count = result.numel()
-    team = openmp()
     values = _Values(  # in the order of MASK_ARGUMENTS
         count, result.data_ptr(), ones, struct.unpack("I", struct.pack("f", value))[0],
-        seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, team["thread_number"], team["thread_count"],
+        seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, *team_functions(),
     )  # fmt: skip
     _code(host).run("mask", values, thread_limit() if count >= LEAST_SHARED else 1)
     return result

@@ -4,7 +4,6 @@ import ctypes
 from array import array
 from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
-from itertools import accumulate
 from math import prod
 
 import torch
@@ -54,12 +53,18 @@ def _places(
     rows |= {"arguments": (len(SCHEDULE_ARGUMENTS),), "starts": (time + 1,)}
     rows |= {"first_rows": (groups + 1,), "tables": (groups, time, len(TABLE_COLUMNS))}
     rows |= dict.fromkeys(("places", "previous", "kept"), (time * batch,))
-    ends = list(accumulate(map(prod, rows.values())))
-    firsts = [0, *ends[:-1]]
-    where = {
-        name: (first, shape) for (name, shape), first in zip(rows.items(), firsts, strict=True)
-    }
-    return where, ends[-1], (ctypes.c_int64 * len(firsts))(*firsts)
+    where, count = table_places(rows)
+    firsts = [first for first, _ in where.values()]
+    return where, count, (ctypes.c_int64 * len(firsts))(*firsts)
+
+
+def table_places(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, Table], int]:
+    """Where tables of these shapes lie, one behind the other, and how many numbers they have."""
+    where, end = {}, 0
+    for name, shape in shapes.items():
+        where[name] = end, shape
+        end += prod(shape)
+    return where, end
 
 
 @cache

@@ -36,7 +36,7 @@ from recurra.kernels.cpu.softmax_code import (
     build_softmax,
     panel_rows,
 )
-from recurra.kernels.cpu.threads import openmp, thread_limit
+from recurra.kernels.cpu.threads import openmp, team_functions, thread_limit
 from recurra.kernels.schedule import Rows
 
 SAMPLED_WORDS = 256
@@ -235,10 +235,10 @@ class _Units:
         e = product_of_rows(
             features, packed, len(bias), bias, self.host, parts=self.parts, memory=room
         )
-        sums, found = new_numbers(len(e)), openmp()
+        sums = new_numbers(len(e))
         values = (ctypes.c_int64 * len(ROW_ARGUMENTS))(  # in their order
             *(*e.shape, e.data_ptr(), e.stride(0), shift.data_ptr(), sums.data_ptr()),
-            *(found["thread_number"], found["thread_count"]),
+            *team_functions(),
         )
         _rows_code(self.host).run("exponentials_of_rows", values, thread_limit())
         return e, sums

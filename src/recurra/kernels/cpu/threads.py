@@ -77,6 +77,13 @@ def openmp() -> dict[str, int]:
 
 
 @cache
+def team_functions() -> tuple[int, int]:
+    """The same, in the order in which the arguments of a function for a team have them."""
+    found = openmp()
+    return found["thread_number"], found["thread_count"]
+
+
+@cache
 def _process() -> ctypes.CDLL | None:
     """What is loaded in this process, where the system can be asked that."""
     return ctypes.CDLL(None) if os.name == "posix" else None
